@@ -1,0 +1,73 @@
+"""The worlds by name. Coordinates have a variance near 1 (but in `gaussian`), as a network likes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from toy.checkerboard import checkerboard
+from toy.mixture import Mixture, gaussian
+from toy.points import Points
+from toy.world import World
+
+STD = 0.1  # of a component, in every mixture here
+
+
+def correlated() -> Mixture:
+    """One Gaussian, correlation 0.8, standard deviations 1.5 and 0.5, off the origin."""
+    covariance = torch.tensor([[2.25, 0.6], [0.6, 0.25]], dtype=torch.float64)
+    return gaussian("gaussian", torch.tensor([0.5, -1.0]), covariance)
+
+
+def ring(components: int = 8, radius: float = math.sqrt(2), std: float = STD) -> Mixture:
+    """Equal components evenly on a circle."""
+    return Mixture("ring", torch.ones(components), _circle(components, radius), std**2)
+
+
+def conditional_ring(classes: int = 4) -> Mixture:
+    """The ring of 8 with labels 0 .. classes - 1 dealt round it: with 4, opposite components share a label."""
+    labels = torch.arange(8) % classes
+    return Mixture("conditional_ring", torch.ones(8), _circle(8, math.sqrt(2)), STD**2, labels)
+
+
+def grid(side: int = 5) -> Mixture:
+    """side x side equal components on a square lattice."""
+    axis = torch.linspace(-1, 1, side, dtype=torch.float64) * math.sqrt(2)
+    return Mixture("grid", torch.ones(side**2), torch.cartesian_prod(axis, axis), STD**2)
+
+
+def two_moons(components: int = 64) -> Mixture:
+    """Two interlocking half circles as a chain of components, closer together than their standard deviation."""
+    angle = math.pi * (torch.arange(components // 2, dtype=torch.float64) + 0.5) / (components // 2)
+    upper = torch.stack((angle.cos() - 0.5, angle.sin() - 0.25), -1)
+    return Mixture("two_moons", torch.ones(components), 1.2 * torch.cat((upper, -upper)), STD**2)
+
+
+def pentagon() -> Points:
+    """Five points: the corners of a regular pentagon with coordinates of unit variance."""
+    return Points("points", _circle(5, math.sqrt(2)))
+
+
+def _circle(n: int, radius: float) -> torch.Tensor:
+    angle = 2 * math.pi * torch.arange(n, dtype=torch.float64) / n
+    return radius * torch.stack((angle.cos(), angle.sin()), -1)
+
+
+WORLDS: dict[str, Callable[[], World]] = {
+    "gaussian": correlated,
+    "ring": ring,
+    "grid": grid,
+    "two_moons": two_moons,
+    "conditional_ring": conditional_ring,
+    "checkerboard": checkerboard,
+    "points": pentagon,
+}
+
+
+def make(name: str) -> World:
+    """The world of that name."""
+    if name not in WORLDS:
+        raise ValueError(f"no world {name!r}; there are {', '.join(WORLDS)}")
+    return WORLDS[name]()

@@ -91,6 +91,15 @@ def _tanh_backward(g: Operand, y: Operand) -> Array:
     return g.e * (1 - y.x**2 + 1e-15) + np.abs(g.x) * (2 * np.abs(y.x) * y.e + y.e**2)
 
 
+def _erfcx(x: Array) -> Array:
+    return torch.special.erfcx(torch.from_numpy(x)).numpy()
+
+
+def _log_hazard(x: Array) -> Array:
+    """log of d/dx log Phi(x) = phi(x) / Phi(x), which falls with x."""
+    return -(x**2) / 2 - 0.5 * math.log(2 * math.pi) - torch.special.log_ndtr(torch.from_numpy(x)).numpy()
+
+
 # How an argument's error passes through: closed-form bounds on sup |f(x̂ + d) - f(x̂)|.
 THROUGH: dict[str, Callable[..., Array]] = {
     "add": lambda a, b: a.e + b.e,
@@ -121,6 +130,9 @@ THROUGH: dict[str, Callable[..., Array]] = {
     "log_sigmoid_forward": lambda a: _sigmoid(-a.x) * np.expm1(a.e),
     "softplus": lambda a: _sigmoid(a.x) * np.expm1(a.e),
     "erf": lambda a: 2 / math.sqrt(math.pi) * np.exp(-(np.maximum(np.abs(a.x) - a.e, 0.0) ** 2)) * a.e,
+    "special_erfcx": lambda a: _erfcx(a.x) * np.expm1(a.e * (1.13 + 2 * np.maximum(a.e - a.x, 0.0))),
+    "special_log_ndtr": lambda a: a.e * np.exp(_log_hazard(a.x - a.e)),
+    "special_xlog1py": lambda a, b: _product(a, Operand(np.log1p(b.x), THROUGH["log1p"](b))),
     "hypot": lambda a, b: np.hypot(a.e, b.e),
     "maximum": lambda a, b: np.maximum(a.e, b.e),
     "minimum": lambda a, b: np.maximum(a.e, b.e),
@@ -135,6 +147,7 @@ OWN: dict[str, float] = {name: 2.0 for name in THROUGH} | {
     **dict.fromkeys(("maximum", "minimum"), 0.0),
     **dict.fromkeys(("rsqrt", "log_sigmoid_forward", "softplus"), 4.0),
     **dict.fromkeys(("sigmoid", "sigmoid_backward", "tanh_backward"), 6.0),
+    **dict.fromkeys(("special_erfcx", "special_log_ndtr"), 16.0),
 }
 
 # Operations that move, choose or sign values: the error moves with the value.
@@ -241,7 +254,7 @@ class RunningBound(TorchDispatchMode):
 
 
 def _arity(name: str) -> int:
-    return 2 if name in ("add", "sub", "rsub", "mul", "div", "pow", "hypot", "maximum", "minimum") or "back" in name else 1
+    return THROUGH[name].__code__.co_argcount
 
 
 def _scaled(name: str, operands: list[Operand], args: Any, kwargs: Any, u: float) -> list[Operand]:

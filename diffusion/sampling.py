@@ -35,31 +35,39 @@ def sample(
                 needed only if the table has noise.
     callback    called after each row with (row number, new x, D): for progress bars and for what needs D.
 
-    Gradients flow where they are enabled: wrap in torch.no_grad() for plain sampling. ValueError for a denoiser that
-    returns another shape than x's, or a missing or wrong number of generators.
+    Gradients flow where they are enabled. Under torch.no_grad(), and if no callback or record may hold on to a state,
+    the state is updated in place, in a copy of x. ValueError for a denoiser that returns another shape than x's, or a
+    missing or wrong number of generators.
     """
     draw = _noise_source(table, x, generator)
-    start, states = x, [x]
+    held = record or callback is not None or torch.is_grad_enabled() or torch.compiler.is_compiling()
+    start = x = x if held else x.clone()
+    states = [x]
     history: tuple[Tensor, ...] = ()
-    for i, (t, row) in enumerate(zip(table.times.to(x.device)[:-1].unbind(), table.rows, strict=True)):
-        history = (_checked(denoiser(x, t), x), *history[: table.denoised.shape[1] - 1])
-        x = start * row.state
+    for i, (t, row) in enumerate(zip(table.times[:-1].to(x.device).unbind(), table.rows, strict=True)):
+        history = (_predict(denoiser, x, t), *history[: table.denoised.shape[1] - 1])
+        x = start * row.state if held or row.inner else start.mul_(row.state)
         for k, coefficient in row.denoised:
             x = x.add_(history[k], alpha=coefficient)
         if row.noise:
             x = x.add_(draw(), alpha=row.noise)
         if not row.inner:
             start = x
-            states.append(x) if record else None
+            if record:
+                states.append(x)
         if callback:
             callback(i, x, history[0])
     return torch.stack(states) if record else x
 
 
-def _checked(denoised: Tensor, x: Tensor) -> Tensor:
+def _predict(denoiser: Denoiser, x: Tensor, t: Tensor) -> Tensor:
+    """The prediction, of x's shape, in memory of its own: a denoiser may return x itself, which is about to change."""
+    denoised = denoiser(x, t)
     if denoised.shape != x.shape:
         raise ValueError(f"denoiser: returned shape {tuple(denoised.shape)} for x of shape {tuple(x.shape)}")
-    return denoised
+    if torch.compiler.is_compiling() or denoised.data_ptr() != x.data_ptr():
+        return denoised
+    return denoised.clone()
 
 
 def _noise_source(table: Table, x: Tensor, generator: Generator | Sequence[Generator] | None) -> Callable[[], Tensor]:
@@ -76,7 +84,7 @@ def _noise_source(table: Table, x: Tensor, generator: Generator | Sequence[Gener
         if len(generator) != len(x):
             raise ValueError(f"generator: got {len(generator)} generators for a batch of {len(x)}, expected one each")
         return lambda: torch.stack([normal(x.shape[1:], g) for g in generator])
-    if (table.noise != 0).any():
+    if any(row.noise for row in table.rows):
         raise ValueError(f"generator: {table.name!r} draws noise; give a torch.Generator, or one for each sample")
     return lambda: x  # never called: no row has noise
 

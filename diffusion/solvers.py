@@ -23,8 +23,7 @@ the actual next time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
@@ -66,6 +65,7 @@ class Table:
     denoised: Float64[Tensor, " rows history"]
     noise: Float64[Tensor, " rows"]
     inner: tuple[bool, ...]
+    rows: tuple[Row, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         rows = len(self.inner)
@@ -81,6 +81,9 @@ class Table:
         unborn = torch.ones_like(self.denoised).triu(1).bool()  # D_k does not exist before row k
         if (self.denoised[unborn] != 0).any():
             raise ValueError(f"table {self.name!r}: a row uses a prediction from before the first row")
+        columns = zip(self.state.tolist(), self.denoised.tolist(), self.noise.tolist(), self.inner, strict=True)
+        lines = (Row(x, tuple((k, c) for k, c in enumerate(d) if c), z, inner) for x, d, z, inner in columns)
+        object.__setattr__(self, "rows", tuple(lines))
 
     def __len__(self) -> int:
         """Number of rows, which is the number of calls of the denoiser."""
@@ -91,11 +94,6 @@ class Table:
         """Times at which steps start and end, without the inner stages."""
         ends = torch.tensor([True, *(not inner for inner in self.inner)])
         return self.times[ends]
-
-    @cached_property
-    def rows(self) -> tuple[Row, ...]:
-        columns = zip(self.state.tolist(), self.denoised.tolist(), self.noise.tolist(), self.inner, strict=True)
-        return tuple(Row(a, tuple((k, c) for k, c in enumerate(d) if c != 0), n, inner) for a, d, n, inner in columns)
 
 
 # -- coefficients ------------------------------------------------------------------------------------------------------

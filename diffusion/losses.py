@@ -28,8 +28,9 @@ laplace density per unit of log-SNR, exp(-abs(2h - mean)/scale) / (2 scale), dou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -50,7 +51,7 @@ def simple_weight(half_log_snr: Tensor) -> Tensor:
 
 
 @formula("parameterization.min_snr.weight")
-def min_snr_weight(half_log_snr: Tensor, gamma: Scalar = 5.0) -> Tensor:
+def min_snr_weight(half_log_snr: Tensor, gamma: Scalar) -> Tensor:
     """min(SNR, gamma)."""
     return torch.exp(2 * half_log_snr).clamp(max=gamma)
 
@@ -62,25 +63,25 @@ def truncated_snr_weight(half_log_snr: Tensor) -> Tensor:
 
 
 @formula("parameterization.p2.weight")
-def p2_weight(half_log_snr: Tensor, gamma: Scalar = 1.0, k: Scalar = 1.0) -> Tensor:
+def p2_weight(half_log_snr: Tensor, gamma: Scalar, k: Scalar) -> Tensor:
     """(k + SNR)^(-gamma)."""
     return (k + torch.exp(2 * half_log_snr)) ** -gamma
 
 
 @formula("parameterization.edm.weight")
-def edm_weight(half_log_snr: Tensor, sigma_data: Scalar = 0.5) -> Tensor:
+def edm_weight(half_log_snr: Tensor, sigma_data: Scalar) -> Tensor:
     """(s^2 + sigma_data^2) / (s sigma_data)^2 with s = sigma / alpha; that is SNR + 1 / sigma_data^2."""
     return torch.exp(2 * half_log_snr) + 1 / sigma_data**2
 
 
 @formula("parameterization.sigmoid.weight")
-def sigmoid_weight(half_log_snr: Tensor, bias: Scalar = 0.0) -> Tensor:
+def sigmoid_weight(half_log_snr: Tensor, bias: Scalar) -> Tensor:
     """1 / (1 + e^(2 half_log_snr - bias))."""
     return torch.sigmoid(bias - 2 * half_log_snr)
 
 
 @formula("parameterization.laplace.weight")
-def laplace_weight(half_log_snr: Tensor, mean: Scalar = 0.0, scale: Scalar = 0.5) -> Tensor:
+def laplace_weight(half_log_snr: Tensor, mean: Scalar, scale: Scalar) -> Tensor:
     """Density of half_log_snr when the log-SNR is Laplace(mean, scale)."""
     return torch.exp(-abs(2 * half_log_snr - mean) / scale) / scale
 
@@ -92,18 +93,20 @@ class Weight:
     on: str
     per: Literal["time", "half_log_snr"]
     value: Callable[..., Tensor]
+    options: dict[str, float] = field(default_factory=dict)  # the function's further arguments, with their defaults
 
 
 WEIGHTS: dict[str, Weight] = {
     "simple": Weight("eps", "time", simple_weight),
     "elbo": Weight("eps", "half_log_snr", simple_weight),
-    "min_snr": Weight("x0", "time", min_snr_weight),
+    "min_snr": Weight("x0", "time", min_snr_weight, {"gamma": 5.0}),
     "truncated_snr": Weight("x0", "time", truncated_snr_weight),
-    "p2": Weight("eps", "time", p2_weight),
-    "edm": Weight("x0", "time", edm_weight),
-    "sigmoid": Weight("eps", "half_log_snr", sigmoid_weight),
-    "laplace": Weight("eps", "half_log_snr", laplace_weight),
+    "p2": Weight("eps", "time", p2_weight, {"gamma": 1.0, "k": 1.0}),
+    "edm": Weight("x0", "time", edm_weight, {"sigma_data": 0.5}),
+    "sigmoid": Weight("eps", "half_log_snr", sigmoid_weight, {"bias": 0.0}),
+    "laplace": Weight("eps", "half_log_snr", laplace_weight, {"mean": 0.0, "scale": 0.5}),
 }
+_ANY_SIGN = ("bias", "mean")  # every other option is a positive number
 LOSS_WEIGHTS = ("plain", *WEIGHTS)
 
 
@@ -132,7 +135,8 @@ def loss_weight(name: str, kind: str, kernel: Kernel, **options: float) -> Tenso
     if name not in WEIGHTS:
         raise ValueError(f"unknown loss weight {name!r}: expected one of {', '.join(LOSS_WEIGHTS)}")
     weight = WEIGHTS[name]
-    value = weight.value(half_log_snr(kernel.alpha, kernel.sigma), **options)
+    _check_options(name, weight.options, options)
+    value = weight.value(half_log_snr(kernel.alpha, kernel.sigma), **weight.options | options)
     if weight.per == "half_log_snr":
         value = -half_log_snr_dot(*kernel) * value
     value = value * amplification(kind, weight.on, kernel)
@@ -163,3 +167,13 @@ def denoising_loss(
     same_shape(prediction=prediction, x_t=x_t)
     error = (prediction - wanted).square().flatten(1).mean(1)
     return loss_weight(weight, kind, kernel, **options).to(error) * error
+
+
+def _check_options(name: str, known: dict[str, float], given: dict[str, float]) -> None:
+    for option, value in given.items():
+        if option not in known:
+            raise TypeError(f"{name} takes {', '.join(known) or 'no option'}, not {option}")
+        if not math.isfinite(value) or (value <= 0 and option not in _ANY_SIGN):
+            raise ValueError(
+                f"{name}: {option} = {value}, expected a {'' if option in _ANY_SIGN else 'positive '}number"
+            )

@@ -68,8 +68,26 @@ class Mixture(World):
     def given(self, label: int) -> Mixture:
         """The conditional law of x_0 given its label, as a world of its own."""
         keep = self._carrying(label)
-        C = self.variances[:, 0] if self.basis is None else self.basis * self.variances[:, None] @ self.basis.mT
-        return Mixture(f"{self.name}[{label}]", self.weights[keep], self.means[keep], C[keep])
+        return Mixture(f"{self.name}[{label}]", self.weights[keep], self.means[keep], self._covariance[keep])
+
+    def at(self, alpha: float, sigma: float) -> Mixture:
+        """The law of x_t = alpha x_0 + sigma eps, as a world of its own: covariances alpha^2 C_k + sigma^2 I."""
+        _, a, s = at_level(self.means, alpha, sigma, self.dim)
+        noise = s[0, 0] ** 2 * (1.0 if self.basis is None else torch.eye(self.dim, dtype=torch.float64))
+        C = a[0, 0] ** 2 * self._covariance + noise
+        return Mixture(f"{self.name} at ({alpha:g}, {sigma:g})", self.weights, a * self.means, C, self.labels)
+
+    def difference(self) -> Mixture:
+        """The law of Y - Y', Y and Y' independent draws of x_0: components (k, l) with m_k - m_l, C_k + C_l."""
+        weights = (self.weights[:, None] * self.weights).flatten()
+        means = (self.means[:, None] - self.means).flatten(0, 1)
+        C = (self._covariance[:, None] + self._covariance).flatten(0, 1)
+        return Mixture(f"{self.name} - {self.name}", weights, means, C)
+
+    def offsets(self, x: Float[Tensor, "batch dim"]) -> tuple[Float[Tensor, "batch K dim"], Float[Tensor, "K dim"]]:
+        """z_k and lambda_k at alpha = 1: x - Y given component k is N(z_k, diag lambda_k) in the eigenbasis."""
+        x, _, _ = at_level(x, 1.0, 0.0, self.dim)
+        return self._into_basis(x[:, None] - self.means.to(x)), self.variances.to(x)
 
     def sample(self, n: int, generator: Generator, label: Label = None) -> Float[Tensor, "n dim"]:
         """n draws of x_0; given labels, of the conditional law of each."""
@@ -159,6 +177,11 @@ class Mixture(World):
         u = torch.randn(mean.shape, generator=generator, dtype=torch.float64, device=mean.device)
         step = variance.sqrt() * u
         return mean + (step if self.basis is None else (self.basis.to(k.device)[k] @ step[..., None])[..., 0])
+
+    @property
+    def _covariance(self) -> Tensor:
+        """Variances [K] where isotropic, else matrices [K, dim, dim]."""
+        return self.variances[:, 0] if self.basis is None else self.basis * self.variances[:, None] @ self.basis.mT
 
     def _log_weights(self, label: Label, n: int) -> Tensor:
         """log w_k, [1, K]; given labels, log w_k within each label, [n or 1, K]."""

@@ -1,9 +1,9 @@
 """A small residual network for worlds of few dimensions.
 
-Time enters as Fourier features (cos 2 pi f_k t, sin 2 pi f_k t), the frequencies f_k in geometric progression from 1/4
-to `fastest` (after Tancik et al. 2020): without them a small network cannot follow how fast the target turns near t = 0.
-Every block is h + W_2 silu(W_1 h + time + label), W_2 = 0 at the start, so that the network begins as a linear map.
-The last layer is 0 at the start: the first prediction is 0.
+Time enters as Fourier features (cos 2 pi f_k t, sin 2 pi f_k t), the frequencies f_k in geometric progression from
+1/4 to `fastest` (after Tancik et al. 2020): without them a small network cannot follow how fast the target turns near
+t = 0. Every block is h + W_2 silu(W_1 silu(h) + W_c context), the context made of time and label; W_2 = 0 at the start,
+so the network begins as a linear map, and its last layer too: the first prediction is 0.
 """
 
 from __future__ import annotations
@@ -64,8 +64,6 @@ class Network(nn.Module):
 
 
 class _Block(nn.Module):
-    """h + W_2 silu(W_1 silu(h) + W_c context), W_2 = 0 at the start."""
-
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first, self.context, self.second = (

@@ -219,7 +219,8 @@ class Generators:
     known: dict[Any, Symbol] = field(default_factory=dict)
     relations: dict[Symbol, tuple[int, Expr]] = field(default_factory=dict)  # g -> (q, b): g^q = b
     circles: dict[Symbol, Symbol] = field(default_factory=dict)  # s -> c: s^2 = 1 - c^2
-    roots: dict[Expr, int] = field(default_factory=dict)  # monomial m -> L: exp(m / L) is the generator
+    roots: dict[Expr, int] = field(default_factory=dict)  # monomial m -> L: exp(m / (L divisor)) is the generator
+    divisor: Expr = S.One  # of all exponents: over it they are polynomials, whose monomials are independent
 
     def new(self, key: Any, positive: bool = False) -> Symbol:
         if key not in self.known:
@@ -264,13 +265,15 @@ class Generators:
 
     def _exponential(self, exponent: Expr) -> Expr:
         out = S.One
-        for term in Add.make_args(_expand(exponent)):
+        terms = Add.make_args(_expand(exponent))
+        logs = [t for t in terms if isinstance(t.as_coeff_Mul()[1], log)]
+        for c, m in (t.as_coeff_Mul() for t in logs):
+            out *= self._power(m.args[0], c)
+        rest = Add(*(t for t in terms if t not in logs))
+        for term in Add.make_args(_expand(sp.cancel(rest * self.divisor) if self.divisor != 1 else rest)):
             c, m = term.as_coeff_Mul()
             if not c.is_Rational:
                 c, m = S.One, term
-            if isinstance(m, log):
-                out *= self._power(m.args[0], c)
-                continue
             bottom = self.roots.setdefault(m, int(c.q))  # type: ignore[attr-defined]
             if (c * bottom).is_Integer:
                 out *= self.new(("exp", m, bottom), True) ** (c * bottom)
@@ -313,6 +316,12 @@ def _opaque(e: Expr, generators: Generators) -> Expr:
     return e.func(*(_opaque(a, generators) for a in e.args))
 
 
+def _divisor(e: Expr) -> Expr:
+    """The least common multiple of what the exponents in e divide by."""
+    exponents = (Add(*(t for t in Add.make_args(n.args[0]) if not t.has(log))) for n in e.atoms(exp))
+    return sp.lcm_list([sp.fraction(sp.together(x))[1] for x in exponents] or [S.One])
+
+
 def _rationally_zero(e: Expr) -> bool:
     generators = Generators()
     e = _opaque(e, generators)
@@ -320,6 +329,7 @@ def _rationally_zero(e: Expr) -> bool:
         e = e.replace(f, lambda a, f=f: f(a).rewrite(exp))
     e = e.replace(sp.tan, lambda a: sp.sin(a) / sp.cos(a))
     e = _split_log(e)
+    generators.divisor = _divisor(e)
     return generators.reduce(generators.rational(e)) == 0
 
 

@@ -121,7 +121,7 @@ def conditional_mean(x_2: Real, mu_1: Real, mu_2: Real, S_12: Real, S_22: Real) 
     return mu_1 + S_12 / S_22 * (x_2 - mu_2)
 
 
-@formula("gaussian.conditioning_block.variance", trained=True)
+@formula("gaussian.schur", trained=True)
 def conditional_variance(S_11: Real, S_12: Real, S_22: Real) -> Real:
     """Variance of x_1 given x_2 under a joint Gaussian: S_11 - S_12^2/S_22, the Schur complement (eq. 2.82)."""
     _fitting(S_11, S_12, S_22)

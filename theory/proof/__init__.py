@@ -32,6 +32,7 @@ expression tree check every step (judges.py); the kernel alone makes theorems (k
 """
 
 from theory.proof.claims import CLAIMS, Claim, Derivation, DerivationError, Let, Line, claim, find, let
+from theory.proof.export import Exported, export
 from theory.proof.judges import WEAKENED, Checker, Verdict
 from theory.proof.kernel import Kernel, NotProved, Report, Theorem, check, explain, statement_hash
 from theory.proof.rules import (
@@ -80,6 +81,7 @@ __all__ = [
     "Derivation",
     "DerivationError",
     "E",
+    "Exported",
     "Kernel",
     "Let",
     "Line",
@@ -98,6 +100,7 @@ __all__ = [
     "complete_the_square",
     "counting",
     "explain",
+    "export",
     "find",
     "function",
     "gaussian_expectation",

@@ -277,7 +277,7 @@ Code = Callable[[Env], Any]
 
 @dataclass
 class Interpreter:
-    """Turns a tree into nested closures over an environment; `frozen` fixes the nodes of integrals (for derivatives)."""
+    """Turns a tree into nested closures over an environment; `frozen` fixes integration nodes (for derivatives)."""
 
     functions: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)
     frozen: bool = False

@@ -10,14 +10,14 @@ digits, so the differences below are those of the code alone.
                            with |f| (condition number + 1) / |x_i| added to the size: x_i df/dx_i is a part of that sum
 
 The first has no tolerance to choose, the second tells expm1(-h) from exp(-h) - 1, whose bound is as bad as its error.
-Arguments are drawn by Hypothesis from the domains of the claim's symbols, the ends of each domain included, one symbol
-at a time and all together. Where the formula itself is infinite or overflows the dtype the point is singular: listed,
+Arguments are drawn by Hypothesis from the domains of the claim's symbols, the ends of each domain included. Where the formula itself is infinite or overflows the dtype the point is singular: listed,
 not judged. Where it is not real (a variance that comes out negative) the point is outside the claim.
 """
 
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -170,10 +170,13 @@ def domain(symbol: sp.Symbol) -> str:
 
 
 def _draw(symbols: Sequence[sp.Symbol], vary: int | None) -> list[tuple[float, ...]]:
-    """The ends, one symbol at a time and all together, then the inside."""
+    """The ends of few symbols in every combination; of many, all together and one at a time. Then the inside."""
     ranges = [RANGES[domain(s)] for s in symbols]
     inside = _inside(ranges, vary)
-    ends = [tuple(r.ends[j % len(r.ends)] for r in ranges) for j in range(max((len(r.ends) for r in ranges), default=0))]
+    if math.prod(len(r.ends) for r in ranges) <= INTERIOR:
+        return [*itertools.product(*(r.ends for r in ranges)), *inside]
+    longest = max(len(r.ends) for r in ranges)
+    ends = [tuple(r.ends[j % len(r.ends)] for r in ranges) for j in range(longest)]
     for i, r in enumerate(ranges):
         ends += [(*base[:i], end, *base[i + 1 :]) for end, base in zip(r.ends, inside, strict=False)]
     return ends + inside
@@ -201,14 +204,15 @@ def _ball(name: str) -> Callable[[Any], Any]:
 
 
 _NAMES = "sqrt exp log sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc gamma"
-BALLS = {name: _ball(name) for name in _NAMES.split()} | {"mpf": acb, "sign": _ball("sgn"), "conjugate": _ball("conjugate")}
+BALLS: dict[str, Any] = {name: _ball(name) for name in _NAMES.split()} | {"mpf": acb, "sign": _ball("sgn")}
 
 
 def _compiled(formula: sp.Expr, symbols: Sequence[sp.Symbol], trained: bool) -> Callable[..., Any]:
     """x -> [f, df/dx_i ..., d2f/dx_i dx_j ... (for a trained function)], in complex balls at flint's precision."""
     unknown = formula.atoms(sp.Integral, sp.Sum, sp.Product, sp.Derivative, AppliedUndef, sp.Piecewise)
     if unknown:
-        raise ValueError(f"a bound formula is made of elementary functions, got {sorted(map(str, unknown))[0]} in {formula}")
+        odd = sorted(map(str, unknown))[0]
+        raise ValueError(f"a bound formula is made of elementary functions, got {odd} in {formula}")
     whole = [s for s in symbols if domain(s) in WHOLE]
     first = [sp.S.Zero if s in whole else sp.diff(formula, s) for s in symbols]
     second = [sp.S.Zero if t in whole else sp.diff(d, t) for d in first for t in symbols] if trained else []
@@ -232,12 +236,19 @@ def _exact(reference: Callable[..., Any], x: tuple[float, ...]) -> list[Any]:
     for precision in PRECISIONS:
         with _bits(precision):
             row = [acb(v) for v in reference(*map(acb, x))]
-        if all(not v.is_finite() or v.rel_accuracy_bits() > DIGITS / math.log10(2) or v.abs_upper() < _ZERO for v in row):
+        if all(map(_known, row)):
             break
     return row
 
 
-def _case(reference: Callable[..., Any], symbols: Sequence[sp.Symbol], dtype: torch.dtype, drawn: list[tuple[float, ...]]) -> Case:
+def _known(v: Any) -> bool:
+    return not v.is_finite() or v.rel_accuracy_bits() > DIGITS / math.log10(2) or v.abs_upper() < _ZERO
+
+
+def _case(
+    reference: Callable[..., Any], symbols: Sequence[sp.Symbol], dtype: torch.dtype, drawn: list[tuple[float, ...]]
+) -> Case:
+    """The references at the points that lie in the claim; the singular ones are listed apart."""
     names = [str(s) for s in symbols]
     rounded = torch.tensor(drawn, dtype=torch.float64).reshape(len(drawn), len(names)).to(dtype).double().tolist()
     kept: list[tuple[float, ...]] = []
@@ -252,7 +263,7 @@ def _case(reference: Callable[..., Any], symbols: Sequence[sp.Symbol], dtype: to
             rows.append(row)
         else:
             singular.append(dict(zip(names, x, strict=True)))
-    k, n = len(names), len(kept)
+    k = len(names)
     at = {name: np.array([x[i] for x in kept]) for i, name in enumerate(names)}
     columns = [_halves([row[j] for row in rows]) for j in range(len(rows[0]) if rows else 0)]
     slopes: dict[str, tuple[Array, Array, Array]] = {}
@@ -263,7 +274,8 @@ def _case(reference: Callable[..., Any], symbols: Sequence[sp.Symbol], dtype: to
         for i, name in enumerate(names):
             if len(columns) > 1 + k and domain(symbols[i]) not in WHOLE:
                 bends = [at[other] * columns[1 + k + k * i + j][0] for j, other in enumerate(names)]
-                slopes[name] = (*columns[1 + i], _size(columns[1 + i][0], bends) + size / np.abs(at[name]))
+                bends.append(size / at[name])
+                slopes[name] = (*columns[1 + i], _size(columns[1 + i][0], bends))
     return Case(dtype, at, *columns[0], size, slopes, tuple(singular))
 
 
@@ -283,54 +295,56 @@ def _size(value: Array, parts: Sequence[Array]) -> Array:
 # ------------------------------------------------------------------------------------------------- verdict
 
 
+class _WrongResultError(TypeError):
+    """No tensor of the arguments' shape and dtype came back."""
+
+
 def judge(case: Case, binding: Binding, function: Function | None = None) -> Agreement:
     """Hold an implementation (by default the bound function) against a case."""
-    names = {"claim": binding.claim, "function": binding.name, "dtype": str(case.dtype).removeprefix("torch.")}
+    who = (binding.claim, binding.name, str(case.dtype).removeprefix("torch."))
     if not len(case.value):
         why = "no point drawn from the claim's domains has a finite real value"
-        return Agreement(**names, worst_bound=0, worst_condition=0, gradient=None, status="untested", singular=case.singular, reason=why)
-    outputs, gradients = _run(case, binding.function if function is None else function)
+        return Agreement(*who, 0.0, 0.0, None, "untested", {}, case.singular, why)
+    try:
+        outputs, gradients = _run(case, binding.function if function is None else function)
+    except _WrongResultError as error:
+        return Agreement(*who, math.inf, math.inf, None, "disagrees", {}, case.singular, str(error))
     u, tiny = unit_roundoff(case.dtype), torch.finfo(case.dtype).tiny
     bound, condition = _errors(*outputs, case.value, case.low, case.size, u, tiny)
     worst = int(np.argmax(np.maximum(bound, condition / STABLE)))
     slopes = [_errors(*gradients[name], *case.slopes[name], u, tiny) for name in case.slopes]
     both = [np.maximum(b, c / STABLE) for b, c in slopes]
     gradient = float(np.max(both)) if both else None
-    if np.max(bound) > 1:
+    if not np.max(bound) <= 1:
         status = "disagrees"
-    elif np.max(condition) > STABLE:
+    elif not np.max(condition) <= STABLE:
         status = "unstable"
-    elif gradient is not None and gradient > 1:
+    elif gradient is not None and not gradient <= 1:
         status, worst = "wrong gradient", int(np.argmax(np.max(both, axis=0)))
     else:
         status = "agrees"
     point = {name: float(x[worst]) for name, x in case.points.items()}
     reason = "" if status == "agrees" else f"returned {outputs[0][worst]!r}, the claim says {case.value[worst]!r}"
-    return Agreement(
-        **names,
-        worst_bound=float(np.max(bound)),
-        worst_condition=float(np.max(condition)),
-        gradient=gradient,
-        status=status,
-        point=point,
-        singular=case.singular,
-        reason=reason,
-    )
+    errors = float(np.max(bound)), float(np.max(condition))
+    return Agreement(*who, *errors, gradient, status, point, case.singular, reason)
 
 
-def _errors(y: Array, bound: Array, value: Array, low: Array, size: Array, u: float, tiny: float) -> tuple[Array, Array]:
+def _errors(
+    y: Array, bound: Array, value: Array, low: Array, size: Array, u: float, tiny: float
+) -> tuple[Array, Array]:
     """|error| in units of the running bound, and of u (condition number + 1) |f|; infinite where y is not finite."""
     with np.errstate(all="ignore"):
         error = np.abs((y - value) - low)
         error = np.where(np.isnan(value), 0.0, np.where(np.isfinite(error), error, np.inf))
         allowed = np.where(np.isnan(bound), 0.0, bound)
-        in_bound = np.where(error == 0, 0.0, np.where(allowed == np.inf, np.where(error < np.inf, 0.0, np.inf), error / allowed))
-        return in_bound, np.where(error == 0, 0.0, error / (u * size + tiny))
+        in_bound = np.where(np.isfinite(error) & np.isinf(allowed), 0.0, error / allowed)
+        return np.where(error == 0, 0.0, in_bound), np.where(error == 0, 0.0, error / (u * size + tiny))
 
 
 def _run(case: Case, function: Function) -> tuple[tuple[Array, Array], dict[str, tuple[Array, Array]]]:
     """The function at the case's points: (value, bound), and the same for each gradient asked for."""
-    counts = {n: kind for n, p in inspect.signature(function).parameters.items() if (kind := _plain(p)) and n in case.points}
+    parameters = inspect.signature(function).parameters
+    counts = {n: kind for n, p in parameters.items() if (kind := _plain(p)) and n in case.points}
     if not counts:
         return _run_tensors(case, function, slice(None), {})
     runs = []
@@ -357,9 +371,10 @@ def _run_tensors(
             arguments[name] = torch.tensor(x[rows], dtype=case.dtype, requires_grad=name in wanted)
     with RunningBound() as running:
         y = function(**arguments)
-        if not isinstance(y, Tensor) or y.dtype != case.dtype or y.shape != next(iter(case.points.values()))[rows].shape:
+        if not isinstance(y, Tensor) or y.dtype != case.dtype or y.shape != case.value[rows].shape:
             got = f"{y.dtype} {list(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
-            raise TypeError(f"expected a {case.dtype} tensor of the arguments' shape, got {got}")
-        gradients = torch.autograd.grad(y.sum(), [arguments[n] for n in wanted], materialize_grads=True) if wanted else ()
+            raise _WrongResultError(f"returned {got}, expected a {case.dtype} tensor of the arguments' shape")
+        inputs = [arguments[n] for n in wanted]
+        gradients = torch.autograd.grad(y.sum(), inputs, materialize_grads=True) if wanted else ()
     slopes = {n: (g.double().numpy(), running.of(g).numpy()) for n, g in zip(wanted, gradients, strict=True)}
     return (y.detach().double().numpy(), running.of(y.detach()).numpy()), slopes

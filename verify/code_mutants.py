@@ -28,7 +28,7 @@ import itertools
 import sys
 import textwrap
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ import sympy as sp
 
 from diffusion.binding import Binding
 from verify.agreement import Case, Function, judge
-from verify.trace import Untraceable, traced
+from verify.trace import UntraceableError, traced
 
 WAIVERS = Path(__file__).with_name("waivers.toml")
 
@@ -115,7 +115,8 @@ def mutants(binding: Binding) -> Iterator[Mutant]:
 
 def _with_helpers(function: Function) -> list[Function]:
     """The function and, transitively, the private functions of its module that it names."""
-    found, queue = [], [function]
+    found: list[Function] = []
+    queue = [function]
     namespace = sys.modules[function.__module__].__dict__
     while queue:
         f = queue.pop()
@@ -123,7 +124,7 @@ def _with_helpers(function: Function) -> list[Function]:
         for name in inspect.unwrap(f).__code__.co_names:
             g = namespace.get(name)
             private = name.startswith("_") and inspect.isfunction(g) and g.__module__ == function.__module__
-            if private and g not in found and g not in queue:
+            if g is not None and private and g not in found and g not in queue:
                 queue.append(g)
     return found
 
@@ -172,7 +173,8 @@ def _formula_nodes(node: ast.AST, path: Place) -> Iterator[tuple[Place, ast.AST]
     if isinstance(node, ast.expr | ast.Return):
         yield path, node
     for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns") or (isinstance(node, ast.Call) and name == "func" and isinstance(value, ast.Name)):
+        called = isinstance(node, ast.Call) and name == "func" and isinstance(value, ast.Name)
+        if called or name in ("annotation", "returns"):
             continue
         for i, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if isinstance(child, ast.AST):
@@ -237,12 +239,13 @@ def _broken_operation(node: ast.BinOp) -> Iterator[tuple[str, ast.AST]]:
 
 def _broken_call(node: ast.Call, parameters: dict[str, str]) -> Iterator[tuple[str, ast.AST]]:
     """torch.f(x), f(x) and x.f() alike."""
-    method = isinstance(node.func, ast.Attribute) and not (isinstance(node.func.value, ast.Name) and node.func.value.id in ("torch", "math"))
+    owner = node.func.value if isinstance(node.func, ast.Attribute) else None
     name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-    if name in _FUNCTION and isinstance(node.func, ast.Attribute):
-        yield "function", ast.Call(ast.Attribute(node.func.value, _FUNCTION[name], ast.Load()), node.args, node.keywords)
+    if name in _FUNCTION and owner is not None:
+        yield "function", ast.Call(ast.Attribute(owner, _FUNCTION[name], ast.Load()), node.args, node.keywords)
     if name in _DROPPED:
-        inside: ast.expr = node.func.value if method else node.args[0]  # type: ignore[attr-defined]
+        of_module = owner is None or (isinstance(owner, ast.Name) and owner.id in ("torch", "math"))
+        inside = node.args[0] if of_module or owner is None else owner
         yield "function", inside
         if name == "sqrt":
             yield "function", ast.BinOp(inside, ast.Pow(), ast.Constant(2))
@@ -274,7 +277,9 @@ def waivers(path: Path = WAIVERS) -> dict[str, str]:
     return {entry["mutant"]: entry["reason"] for entry in entries}
 
 
-def fates(binding: Binding, cases: Sequence[Case], formula: sp.Expr, waived: dict[str, str] | None = None) -> list[Outcome]:
+def fates(
+    binding: Binding, cases: Sequence[Case], formula: sp.Expr, waived: dict[str, str] | None = None
+) -> list[Outcome]:
     """What became of every mutant of a binding."""
     waived = waivers() if waived is None else waived
     return [_fate(m, binding, cases, formula, waived) for m in mutants(binding)]
@@ -305,7 +310,7 @@ def _same(original: Function, mutant: Function, formula: sp.Expr) -> bool:
     try:
         difference = traced(original, symbols) - traced(mutant, symbols)
         return difference == 0 or sp.expand(sp.numer(sp.together(difference))) == 0
-    except (Untraceable, TypeError, ValueError, AttributeError):
+    except (UntraceableError, TypeError, ValueError, AttributeError):
         return False
 
 

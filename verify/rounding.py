@@ -6,8 +6,8 @@ inputs. An operation y = f(x_1, ..., x_k), computed as ŷ = fl(f(x̂_1, ..., x̂
     |ŷ - y|  <=  sup { |f(x̂ + d) - f(x̂)| : |d_i| <= e_i }   +   c u |ŷ|  +  tiny
 
 the first from the arguments, the second from the operation itself: u = eps/2 is the unit roundoff of the result's
-dtype, c the operation's error in units of u (1 for + - * / sqrt, which IEEE 754 rounds correctly; the stated 1 ulp = 2 u
-of the vector maths library for exp, log, sin, ...), and tiny its smallest normal number (underflow). The first term
+dtype, c the operation's error in units of u (1 for + - * / sqrt, which IEEE 754 rounds correctly; the stated 1 ulp =
+2 u of the vector maths library for exp, log, sin, ...), and tiny its smallest normal number (underflow). The first term
 is bounded for each operation by a closed form, second order included: |a| e_b + |b| e_a + e_a e_b for a product,
 e^x̂ expm1(e) for an exponential. (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., sections 2.2, 3.3.)
 
@@ -80,7 +80,7 @@ def _sqrt(a: Operand) -> Array:
 
 
 def _sigmoid(x: Array) -> Array:
-    return 0.5 * (1 + np.tanh(x / 2))
+    return np.exp(-np.logaddexp(0, -x))
 
 
 def _sigmoid_backward(g: Operand, y: Operand) -> Array:
@@ -141,8 +141,8 @@ THROUGH: dict[str, Callable[..., Array]] = {
 }
 
 # The error of the operation itself, in units of u times the size of its result. Below one ulp (2 u) for the vector
-# maths library; sums of several roundings for the composed kernels. Two entries cancel inside and are sized apart.
-OWN: dict[str, float] = {name: 2.0 for name in THROUGH} | {
+# maths library; sums of several roundings for the composed kernels.
+OWN: dict[str, float] = dict.fromkeys(THROUGH, 2.0) | {
     **dict.fromkeys(("add", "sub", "rsub", "mul", "div", "reciprocal", "sqrt"), 1.0),
     **dict.fromkeys(("maximum", "minimum"), 0.0),
     **dict.fromkeys(("rsqrt", "log_sigmoid_forward", "softplus"), 4.0),
@@ -151,16 +151,17 @@ OWN: dict[str, float] = {name: 2.0 for name in THROUGH} | {
 }
 
 # Operations that move, choose or sign values: the error moves with the value.
-MOVES = frozenset(
-    "view _unsafe_view reshape expand unsqueeze squeeze index select slice cat stack clone detach permute transpose t"
-    " alias unbind split movedim flip where gather contiguous repeat lift_fresh_copy".split()
-)
+MOVES = frozenset((
+    "view", "_unsafe_view", "reshape", "expand", "unsqueeze", "squeeze", "index", "select", "slice", "cat", "stack",
+    "clone", "detach", "permute", "transpose", "t", "alias", "unbind", "split", "flip", "where", "gather", "repeat",
+    "lift_fresh_copy",
+))  # fmt: skip
 KEEPS = frozenset({"abs", "neg", "clamp", "clamp_min", "clamp_max", "relu"})  # |f(x) - f(y)| <= |x - y|, no rounding
-EXACT = frozenset(
-    "ones_like zeros_like new_zeros new_ones ones zeros empty empty_like sign sgn arange isfinite isnan isinf all any"
-    " gt ge lt le eq ne logical_and logical_or logical_not bitwise_and bitwise_or bitwise_not is_same_size equal"
-    " _local_scalar_dense".split()
-)
+EXACT = frozenset((
+    "ones_like", "zeros_like", "new_zeros", "new_ones", "ones", "zeros", "empty", "empty_like", "sign", "sgn", "arange",
+    "isfinite", "isnan", "isinf", "all", "any", "gt", "ge", "lt", "le", "eq", "ne", "logical_and", "logical_or",
+    "logical_not", "bitwise_and", "bitwise_or", "bitwise_not", "is_same_size", "equal", "_local_scalar_dense",
+))  # fmt: skip
 CONSTANTS = frozenset({"lift_fresh", "scalar_tensor", "full", "full_like", "fill"})
 
 

@@ -9,16 +9,16 @@ Most are *pivots*: a function of the sample whose law is known exactly whatever 
 exact at any sample size and no asymptotics enter. The rest rest on inequalities that hold at every sample size; they
 fail more rarely than they say.
 
-| test        | statistic, under the claim                                               | law or inequality                    |
-| ----------- | ------------------------------------------------------------------------ | ------------------------------------ |
-| scale       | sum r^2, r standardised residuals                                        | chi-square, n degrees: exact         |
-| location    | n |mean r|^2                                                             | chi-square, d degrees: exact         |
-| covariance  | Bartlett factors of sum r r^T                                            | chi-square and normal: exact         |
-| regression  | sum r z / |z|, z independent of the residuals                            | normal given z: exact                |
-| uniform     | sup |F_n(u) - u| of probability transforms                               | Kolmogorov's law: exact              |
-| same_law    | sup |F_n - G_n| of two samples                                           | DKW-Massart, Wei & Dudley 2012       |
-| exchange    | sum d / sqrt(sum d^2), d symmetric about 0 (exchangeable pairs)          | Hoeffding for random signs           |
-| mean_zero   | sum x, E[x | past] = 0, E[x^2 | past] known                              | Delyon 2009, theorem 4               |
+| test       | statistic, under the claim                          | law or inequality              |
+| ---------- | --------------------------------------------------- | ------------------------------ |
+| scale      | sum r^2, r standardised residuals                   | chi-square: exact              |
+| location   | n times the squared length of the mean of r         | chi-square: exact              |
+| covariance | Bartlett factors of sum r r^T                       | chi-square and normal: exact   |
+| regression | sum r z / norm z, z independent of the residuals    | normal given z: exact          |
+| uniform    | sup of the distance of F_n(u) to u                  | Kolmogorov's law: exact        |
+| same_law   | sup of the distance of F_n to G_n, two samples      | DKW-Massart, Wei & Dudley 2012 |
+| exchange   | sum d / norm d, d symmetric about 0                 | Hoeffding for random signs     |
+| mean_zero  | sum x, of mean 0 and known variance given the past  | Delyon 2009, theorem 4         |
 
 The exact pivots see small errors of a conditional law that a test of the marginal does not: at n = 20,000 `scale` sees
 the variance off by about 10 %.
@@ -135,7 +135,8 @@ def uniform(u: ArrayLike, false_fail: float) -> Verdict:
     k = np.arange(n)
     value = float(max((x - k / n).max(), ((k + 1) / n - x).max()))
     critical = float(stats.kstwo.isf(false_fail, n))
-    return Verdict(value, critical, false_fail, critical + math.sqrt(math.log(1 / MISS) / (2 * n)), "sup |F - claimed F|")
+    effect = critical + math.sqrt(math.log(1 / MISS) / (2 * n))
+    return Verdict(value, critical, false_fail, effect, "sup |F - claimed F|")
 
 
 def same_law(x: ArrayLike, y: ArrayLike, false_fail: float) -> Verdict:
@@ -160,14 +161,14 @@ def same_law(x: ArrayLike, y: ArrayLike, false_fail: float) -> Verdict:
 def exchange(d: ArrayLike, false_fail: float) -> Verdict:
     """Differences symmetric about 0, as those of exchangeable pairs are: |sum d| <= c |d| but for 2 exp(-c^2 / 2).
 
-    Holds at every n and for every symmetric law, because given |d| the signs are fair coins (Hoeffding 1963, theorem 2).
+    Holds at every n and for every symmetric law: given |d| the signs are fair coins (Hoeffding 1963, theorem 2).
     Effect: mean of d in its root mean squares, for a bounded or Gaussian d (central limit).
     """
     x = _residuals(d, "exchange")
     value = float(np.max(np.abs(x.sum(0)) / np.sqrt((x**2).sum(0))))
     limit = math.sqrt(2 * math.log(2 * x.shape[1] / false_fail))
     effect = (limit + stats.norm.isf(MISS)) / math.sqrt(len(x))
-    return Verdict(value, limit, false_fail, effect, "mean difference in root mean squares")
+    return Verdict(value, limit, false_fail, float(effect), "mean difference in root mean squares")
 
 
 def mean_zero(x: ArrayLike, variance: ArrayLike, false_fail: float) -> Verdict:
@@ -184,9 +185,9 @@ def mean_zero(x: ArrayLike, variance: ArrayLike, false_fail: float) -> Verdict:
     spread = (float((a**2).sum()) + 2 * known) / 3
     value = abs(float(a.sum())) / (level / rate + rate * spread / 2)
     effect = (math.sqrt(2 * level) + stats.norm.isf(MISS)) / math.sqrt(n)
-    return Verdict(value, 1.0, false_fail, effect, "mean in standard deviations")
+    return Verdict(value, 1.0, false_fail, float(effect), "mean in standard deviations")
 
 
 def _from_p(p: float, false_fail: float, effect: float, unit: str) -> Verdict:
     """The surprise -log10 p against that of the false-fail rate."""
-    return Verdict(-math.log10(max(p, 1e-300)), -math.log10(false_fail), false_fail, effect, unit)
+    return Verdict(abs(math.log10(max(p, 1e-300))), -math.log10(false_fail), false_fail, float(effect), unit)

@@ -1,7 +1,7 @@
 """Torch functions run on SymPy symbols: what does this code compute, as an expression?
 
 A `Traced` stands where a tensor would. Arithmetic, torch functions and tensor methods on it build the expression; an
-operation it does not know raises `Untraceable`. Only elementwise code without data-dependent Python branches traces.
+operation it does not know raises `UntraceableError`. Only elementwise code without branches on data traces.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sympy as sp
 import torch
 
 
-class Untraceable(TypeError):
+class UntraceableError(TypeError):
     """The code does something that has no expression here."""
 
 
@@ -47,7 +47,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "true_divide": lambda x, y: x / y,
     "maximum": sp.Max,
     "minimum": sp.Min,
-    "clamp": lambda x, min=None, max=None: sp.Min(sp.Max(x, min if min is not None else -sp.oo), max if max is not None else sp.oo),
+    "clamp": lambda x, min=-sp.oo, max=sp.oo: sp.Min(sp.Max(x, min), max),
     "zeros_like": lambda x: sp.S.Zero,
     "ones_like": lambda x: sp.S.One,
     "full_like": lambda x, value: sp.nsimplify(value),
@@ -81,10 +81,13 @@ class Traced:
             return lambda: True
         raise AttributeError(name)
 
+    def __neg__(self) -> Traced:
+        return Traced(-self.expression)
+
 
 def _call(name: str, *args: Any, **kwargs: Any) -> Traced:
     if name not in _CALLS:
-        raise Untraceable(f"{name} has no expression: add one to verify/trace.py, or leave the function untraced")
+        raise UntraceableError(f"{name} has no expression: add one to verify/trace.py, or leave the function untraced")
     return Traced(_CALLS[name](*map(_plain, args), **{k: _plain(v) for k, v in kwargs.items() if v is not None}))
 
 
@@ -101,12 +104,11 @@ for _name, _build in (("add", "add"), ("sub", "sub"), ("mul", "mul"), ("truediv"
     setattr(Traced, f"__r{_name}__", _operator(_CALLS[_build], reverse=True))
 for _name, _relation in (("lt", sp.Lt), ("le", sp.Le), ("gt", sp.Gt), ("ge", sp.Ge)):
     setattr(Traced, f"__{_name}__", _operator(_relation))
-Traced.__neg__ = lambda self: Traced(-self.expression)  # type: ignore[attr-defined]
 
 
 def traced(function: Callable[..., Any], symbols: Mapping[str, sp.Symbol]) -> sp.Expr:
     """The expression a function computes when its parameters are these symbols."""
     out = function(**{name: Traced(symbol) for name, symbol in symbols.items()})
     if not isinstance(out, Traced):
-        raise Untraceable(f"{function} returned {type(out).__name__}, no expression")
+        raise UntraceableError(f"{function} returned {type(out).__name__}, no expression")
     return out.expression

@@ -1,0 +1,1 @@
+"""The world checks, one file a subject. Importing a file registers its checks."""

@@ -20,6 +20,12 @@ denoiser E[x_0 | x_t], the posterior's covariance and draws from it, the entropy
 | checkerboard  | squares: products of noised intervals                                        |
 | points        | finitely many points: the denoiser that has memorised its data               |
 | worlds        | the worlds by name                                                           |
+| flow          | the exact probability-flow map                                               |
+| distance      | mean distances to a law, within a law, within a sample                       |
+| energy        | energy distance to the law, in units of a perfect sampler's mean             |
+| sliced        | sliced Wasserstein distance beside the sampling noise's                      |
+| nll           | likelihood lost, E[log p - log p_model], in nats                             |
+| estimate      | a number and its 95 % limits                                                 |
 | network       | a small residual network with Fourier time features                          |
 
 Conventions: alpha and sigma are scales, not variances, alpha, sigma >= 0 and not both 0. sigma = 0 means the limit

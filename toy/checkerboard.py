@@ -146,7 +146,7 @@ def _quantile(level: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, a: Tensor,
         low, high = torch.where(excess < 0, y, low), torch.where(excess < 0, high, y)
         density = (-((x - alpha * y) ** 2) / (2 * sigma**2) - whole).exp() / (math.sqrt(2 * math.pi) * sigma)
         step = y - excess / density
-        y, before = torch.where((step > low) & (step < high), step, (low + high) / 2), y
+        y, before = torch.where((step >= low) & (step <= high), step, (low + high) / 2), y
         if bool(((y - before).abs() <= 1e-13 * (b - a)).all()):
             break
     return y

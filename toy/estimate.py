@@ -1,9 +1,9 @@
-"""A mean and its 95 % limits."""
+"""A number and its 95 % limits."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy.stats import t as student
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean of n independent values and Student's 95 % limits for what it estimates."""
+    """A mean over n independent parts and Student's 95 % limits for what it estimates."""
 
     mean: float
     lower: float
@@ -28,5 +28,15 @@ def estimate(values: Iterable[float]) -> Estimate:
     v = np.asarray(list(values), dtype=float)
     if v.ndim != 1 or len(v) < 2 or not np.isfinite(v).all():
         raise ValueError(f"limits need two or more finite values, got {v.tolist()[:4]} (shape {list(v.shape)})")
-    half = float(student.ppf(0.975, len(v) - 1)) * float(v.std(ddof=1)) / math.sqrt(len(v))
-    return Estimate(float(v.mean()), float(v.mean()) - half, float(v.mean()) + half, len(v))
+    return _limits(float(v.mean()), float(v.std(ddof=1)) / math.sqrt(len(v)), len(v))
+
+
+def jackknife(whole: float, without_one: Sequence[float]) -> Estimate:
+    """A statistic of n independent parts, with limits from its values v without each: (n-1)/n sum (v - mean v)^2."""
+    v = np.asarray(without_one, dtype=float)
+    return _limits(whole, math.sqrt((len(v) - 1) / len(v) * float(((v - v.mean()) ** 2).sum())), len(v))
+
+
+def _limits(mean: float, error: float, n: int) -> Estimate:
+    half = float(student.ppf(0.975, n - 1)) * error
+    return Estimate(mean, mean - half, mean + half, n)

@@ -23,6 +23,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from mpmath import mp, mpf
@@ -169,9 +170,22 @@ def _value(e: Expr, point: Point) -> tuple[Any, str]:
 def _sized(e: Expr, point: Point) -> tuple[Any, Any, str]:
     """(value, sum of |term|, ""), or (None, 0, why there is no value here)."""
     try:
-        return *numeric.terms(e, point.values, point.functions), ""
+        return *_remembered(e, _At(point.key, point)), ""
     except (UndefinedHere, NoConvergence) as error:
         return None, 0, str(error)
+
+
+@dataclass(frozen=True)
+class _At:
+    """A point for the memo below: equal when the keys are."""
+
+    key: str
+    point: Point = field(compare=False)
+
+
+@lru_cache(maxsize=512)
+def _remembered(e: Expr, at: _At) -> tuple[Any, Any]:
+    return numeric.terms(e, at.point.values, at.point.functions)
 
 
 def _shown(value: Any, problem: str) -> str:
@@ -223,6 +237,18 @@ class Equal(Agree):
         if symbolic.is_zero(self.left - self.right, self.suppose, self.normalised):
             return Verdict(PROVED, "symbolic", f"{self.why}: the difference is 0")
         return Verdict(UNDECIDED, "symbolic", f"{self.why}: the difference does not reduce to 0")
+
+
+@dataclass(frozen=True)
+class Follows(Equal):
+    """left = right with every integral and expectation taken as an unknown number: a citation, rightly applied.
+
+    Both sides are equal in any case where the cited claim is true, so their values say nothing about its use.
+    """
+
+    def numeric(self, checker: Checker) -> Verdict | None:
+        left, right = symbolic.opaque(self.left, self.right, self.suppose)
+        return Agree(self.why, left, right).numeric(checker)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from theory.proof.judges import (
     Agree,
     AtLeast,
     Equal,
+    Follows,
     Limit,
     Nonnegative,
     Obligation,
@@ -73,6 +74,13 @@ class Rule:
 
     def obligations(self, above: Expr, line: Expr, suppose: tuple[Suppose, ...]) -> list[Obligation]:
         raise TypeError(f"{type(self).__name__} states no obligations")
+
+
+def pointwise(why: str, left: Expr, right: Expr, suppose: tuple[Suppose, ...]) -> list[Obligation]:
+    """left = right because their integrands are equal, point by point (and so is what stands outside)."""
+    rest, groups = integrands(left - right)
+    owed: list[Obligation] = [Equal(f"{why} (under the integral)", g, S.Zero, suppose) for _, g in groups.values()]
+    return owed if groups and rest == 0 else [*owed, Equal(why, rest, S.Zero, suppose)]
 
 
 @dataclass(frozen=True)
@@ -230,7 +238,7 @@ class Leibniz(Rule):
         if pushed(above) == above and pushed(line) == line:
             return [Refused("leibniz: no derivative of an integral in either line")]
         return [
-            Shown("with derivatives under the integral, the lines agree", pushed(above), pushed(line), suppose),
+            *pointwise("with derivatives under the integral, the lines agree", pushed(above), pushed(line), suppose),
             Agree("the line equals the one above, by quadrature", above, line),
         ]
 
@@ -304,7 +312,7 @@ class Substitute(Rule):
             moved[node] = Integral(inner, (self.u, c, d), *node.limits[1:])
         return [
             Nonzero(f"the map {self.x} = {self.new} must be monotone", slope),
-            Shown("with the variable changed, the lines agree", above.xreplace(moved), line, suppose),
+            *pointwise("with the variable changed, the lines agree", above.xreplace(moved), line, suppose),
             Agree("the line equals the one above, by quadrature", above, line, suppose),
         ]
 
@@ -379,7 +387,7 @@ class By(Rule):
             rewritten = above + self.times * (right - left)
         return [
             *self.conditions(suppose),
-            Equal(f"with {self.claim.id} put in, the lines agree", rewritten, line, suppose),
+            Follows(f"with {self.claim.id} put in, the lines agree", rewritten, line, suppose),
             Agree("the line equals the one above", above, line, suppose, optional=bool(suppose)),
         ]
 
@@ -620,7 +628,7 @@ class Inequality(Rule):
         return [
             holds,
             *conditions,
-            Equal("the lines differ by the witness", big - small, exact, suppose),
+            *pointwise("the lines differ by the witness", big - small, exact, suppose),
             Nonnegative("the witness is nonnegative", form),
         ]
 

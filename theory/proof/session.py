@@ -50,7 +50,8 @@ class Outcome:
 
 
 def _outcome(kept: dict[str, Any]) -> Outcome:
-    return Outcome(**{k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()}
+    return Outcome(**values)
 
 
 def files() -> list[Path]:

@@ -23,7 +23,7 @@ import sympy as sp
 from sympy import Add, Derivative, Dummy, Expr, Integral, Mul, Pow, S, Symbol, exp, log
 from sympy.core.function import AppliedUndef
 
-from theory.proof.vocabulary import Expect, Recursion, Suppose, Var, kind_of
+from theory.proof.vocabulary import DOMAINS, Expect, Recursion, Suppose, Var, kind_of
 
 # ------------------------------------------------------------------------------------------------- 1. charts
 
@@ -149,11 +149,13 @@ def canonical(e: Expr, normalised: frozenset[Any] = frozenset()) -> Expr:
     """Integrals and expectations split by linearity, with constants outside and canonical bound variables."""
     if not e.args or not _holds_integral(e):
         return e
-    if isinstance(e, Integral) and len(e.limits) > 1:
-        first, *outer = e.limits
-        return canonical(Integral(Integral(e.function, first), *outer), normalised)
-    if isinstance(e, Integral | Expect):
-        return _linear(e, normalised)
+    if isinstance(e, Integral):
+        inner = canonical(e.function, normalised)
+        for x, *limits in e.limits:
+            inner = _linear(inner, x, tuple(canonical(v) for v in limits), normalised)
+        return inner
+    if isinstance(e, Expect):
+        return _linear(canonical(e.args[0], normalised), e.args[1], (), normalised)
     if isinstance(e, sp.Product | sp.Sum):
         return _peel(e)
     if isinstance(e, Recursion):
@@ -161,15 +163,13 @@ def canonical(e: Expr, normalised: frozenset[Any] = frozenset()) -> Expr:
     return e.func(*(canonical(a, normalised) for a in e.args))
 
 
-def _linear(e: Any, normalised: frozenset[Any]) -> Expr:
-    inner, x = (e.function, e.limits[0][0]) if isinstance(e, Integral) else e.args
-    inner = canonical(inner, normalised)
-    depth = max((int(s.name[2:]) + 1 for s in inner.atoms(Symbol) if s.name.startswith("_b")), default=0)
-    bound = Symbol(f"_b{depth}", real=True)
-    limits = tuple(canonical(v) for v in e.limits[0][1:]) if isinstance(e, Integral) else ()
+def _linear(inner: Expr, x: Any, limits: tuple[Expr, ...], normalised: frozenset[Any]) -> Expr:
+    """The integral (without limits, the expectation) of a canonical expression, term by term."""
     total = S.Zero
     for term in Add.make_args(_expand(inner)):
         outside, inside = term.as_independent(x, as_Add=False)
+        depth = max((int(s.name[2:]) + 1 for s in inside.atoms(Symbol) if s.name.startswith("_b")), default=0)
+        bound = Symbol(f"_b{depth}", real=True)
         inside = inside.xreplace({x: bound})
         if not limits:
             total += outside * (inside if inside == 1 else Expect(inside, bound))
@@ -380,12 +380,28 @@ def integrands(e: Expr) -> tuple[Expr, dict[Any, tuple[Symbol, Expr]]]:
     return rest, groups
 
 
+def opaque(left: Expr, right: Expr, suppose: tuple[Suppose, ...] = ()) -> tuple[Expr, Expr]:
+    """Both sides with each integral, expectation, recursion (in canonical form) replaced by one unknown number."""
+    unknown: dict[Expr, Symbol] = {}
+
+    def hide(e: Expr) -> Expr:
+        if isinstance(e, Integral | Expect | Recursion | sp.Sum | sp.Product | Derivative):
+            return unknown.setdefault(e, Var(f"I_{len(unknown)}", DOMAINS["real"]))
+        return e.func(*(hide(a) for a in e.args)) if e.args and _holds_integral(e) else e
+
+    sides = [jets(e, suppose) for e in (left, right)]
+    if not any(_holds_integral(e) for e in sides):
+        return sides[0], sides[1]
+    hidden = [hide(canonical(e)) for e in sides]
+    return hidden[0], hidden[1]
+
+
 # ------------------------------------------------------------------------------------------------------ signs
 
 
 def is_nonnegative(e: Expr) -> bool:
     """Whether e >= 0 can be read off its form: sums and products of squares, positives, and their integrals."""
-    e = charted(e)
+    e = charted(jets(e))
     return _reads_nonnegative(e) or _reads_nonnegative(sp.factor(sp.together(e)))
 
 

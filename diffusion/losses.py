@@ -62,25 +62,27 @@ def truncated_snr_weight(half_log_snr: Tensor) -> Tensor:
     return torch.exp(2 * half_log_snr).clamp(min=1)
 
 
-@formula("parameterization.p2.weight")
+@formula("parameterization.weight_p2.weight")
 def p2_weight(half_log_snr: Tensor, gamma: Scalar, k: Scalar) -> Tensor:
-    """(k + SNR)^(-gamma)."""
-    return (k + torch.exp(2 * half_log_snr)) ** -gamma
+    """(k + SNR)^(-gamma), through its logarithm: SNR itself may overflow."""
+    log_k = torch.log(torch.as_tensor(k, dtype=half_log_snr.dtype, device=half_log_snr.device))
+    log_sum = torch.maximum(log_k, 2 * half_log_snr) + torch.log1p(torch.exp(-abs(log_k - 2 * half_log_snr)))
+    return torch.exp(-gamma * log_sum)
 
 
-@formula("parameterization.edm.weight")
+@formula("parameterization.weight_edm")
 def edm_weight(half_log_snr: Tensor, sigma_data: Scalar) -> Tensor:
     """(s^2 + sigma_data^2) / (s sigma_data)^2 with s = sigma / alpha; that is SNR + 1 / sigma_data^2."""
     return torch.exp(2 * half_log_snr) + 1 / sigma_data**2
 
 
-@formula("parameterization.sigmoid.weight")
+@formula("parameterization.weight_sigmoid.weight")
 def sigmoid_weight(half_log_snr: Tensor, bias: Scalar) -> Tensor:
     """1 / (1 + e^(2 half_log_snr - bias))."""
     return torch.sigmoid(bias - 2 * half_log_snr)
 
 
-@formula("parameterization.laplace.weight")
+@formula("parameterization.weight_laplace.weight")
 def laplace_weight(half_log_snr: Tensor, mean: Scalar, scale: Scalar) -> Tensor:
     """Density of half_log_snr when the log-SNR is Laplace(mean, scale)."""
     return torch.exp(-abs(2 * half_log_snr - mean) / scale) / scale
@@ -110,16 +112,22 @@ _ANY_SIGN = ("bias", "mean")  # every other option is a positive number
 LOSS_WEIGHTS = ("plain", *WEIGHTS)
 
 
-@unproved("ratio of two bound determinants, squared")
+@formula("parameterization.error.ratio")
+def error_ratio(d_source: Tensor, d_target: Tensor) -> Tensor:
+    """(d_target / d_source)^2: what a squared error of the source is multiplied by when it is told in the target."""
+    return (d_target / d_source) ** 2
+
+
+@unproved("error_ratio of two bound determinants")
 def amplification(source: str, target: str, kernel: Kernel) -> Tensor:
-    """||error of target||^2 / ||error of source||^2 = (d_target / d_source)^2 when one is converted to the other."""
+    """||error of target||^2 / ||error of source||^2, when a prediction of kind `source` is converted to `target`."""
     if source == target:
         check_kind(source)
         return torch.ones_like(kernel.alpha)
     d_source, d_target = (
         determinant(*row(kind, *kernel), alpha=kernel.alpha, sigma=kernel.sigma) for kind in (source, target)
     )
-    return (d_target / d_source) ** 2
+    return error_ratio(d_source, d_target)
 
 
 @unproved("picks a bound weight and moves it to another parameterization")

@@ -57,7 +57,7 @@ def score(eps: Tensor, sigma: Tensor) -> Tensor:
     return -eps / sigma
 
 
-@formula("parameterization.determinant")
+@formula("parameterization.determinant.d")
 def determinant(a: Tensor, b: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     """d = alpha b - sigma a, of the rows (alpha, sigma) and (a, b)."""
     return alpha * b - sigma * a
@@ -105,7 +105,7 @@ def row(kind: str, alpha: Tensor, sigma: Tensor, alpha_dot: Tensor, sigma_dot: T
 
 
 def coefficients(source: str, target: str, kernel: Kernel) -> tuple[Tensor, Tensor]:
-    """(p, q) with target = p x_t + q source, by Cramer's rule on the table.
+    """(p, q) with target = p x_t + q source: by Cramer's rule, ratios of determinants (parameterization.cramer).
 
     Raises ValueError where a source does not determine the target: d_source = 0.
     """
@@ -113,13 +113,13 @@ def coefficients(source: str, target: str, kernel: Kernel) -> tuple[Tensor, Tens
     a_target, b_target = row(target, *kernel)
     if source == target:
         return torch.zeros_like(a), torch.ones_like(a)
-    d = determinant(a, b, kernel.alpha, kernel.sigma)
-    if bool((d == 0).any()):
+    d_source, d_target = (determinant(*row, kernel.alpha, kernel.sigma) for row in ((a, b), (a_target, b_target)))
+    if bool((d_source == 0).any()):
         raise ValueError(
-            f"{source} says nothing about {target} at {_where(kernel, d == 0)}: "
+            f"{source} says nothing about {target} at {_where(kernel, d_source == 0)}: "
             f"{'x_t is x0 already' if source == 'x0' else 'x_t holds no signal, so predict x0, v or velocity'}"
         )
-    return (a_target * b - b_target * a) / d, determinant(a_target, b_target, kernel.alpha, kernel.sigma) / d
+    return determinant(a, b, a_target, b_target) / d_source, d_target / d_source
 
 
 @unproved("applies `coefficients`, a solve of the bound table")

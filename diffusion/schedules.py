@@ -14,7 +14,7 @@ is the law of the linear SDE  dx = f x dt + g dW  with
 | sub_vp    | exp(-B/2)                                   | 1 - exp(-B)                                         |
 | cosine    | cos(pi t / 2)                               | sin(pi t / 2)                                       |
 | flow      | 1 - t                                       | t                                                   |
-| ve        | 1                                           | sigma_min^(1-t) sigma_max^t                         |
+| ve        | 1                                           | sigma_min (sigma_max / sigma_min)^t                 |
 | edm       | 1                                           | ((1-t) sigma_min^(1/rho) + t sigma_max^(1/rho))^rho |
 | discrete  | sqrt(alpha_bar), alpha_bar_k = prod (1 - beta_j) | sqrt(1 - alpha_bar)                            |
 
@@ -46,25 +46,25 @@ Scalar = Tensor | float
 # --- what follows from a kernel ---------------------------------------------------------------------------------------
 
 
-@formula("schedule.kernel.half_log_snr")
+@formula("schedule.diffusion_log_snr.half_log_snr")
 def half_log_snr(alpha: Tensor, sigma: Tensor) -> Tensor:
     """log(alpha / sigma): +inf at sigma = 0, -inf at alpha = 0. The papers' log-SNR is twice this."""
     return torch.log(alpha / sigma)
 
 
-@formula("schedule.kernel.half_log_snr_dot")
+@formula("schedule.diffusion_log_snr.half_log_snr_dot")
 def half_log_snr_dot(alpha: Tensor, sigma: Tensor, alpha_dot: Tensor, sigma_dot: Tensor) -> Tensor:
     """d/dt log(alpha / sigma) = alpha'/alpha - sigma'/sigma, per unit time; negative."""
     return alpha_dot / alpha - sigma_dot / sigma
 
 
-@formula("schedule.kernel.drift")
+@formula("schedule.drift.f")
 def drift(alpha: Tensor, alpha_dot: Tensor) -> Tensor:
     """f = alpha'/alpha, per unit time; -inf at alpha = 0."""
     return alpha_dot / alpha
 
 
-@formula("schedule.kernel.diffusion2")
+@formula("schedule.diffusion.g2")
 def diffusion2(alpha: Tensor, sigma: Tensor, alpha_dot: Tensor, variance_dot: Tensor) -> Tensor:
     """g^2 = (sigma^2)' - 2 f sigma^2, variance per unit time. Takes (sigma^2)', finite where sigma' is not."""
     return variance_dot - 2 * drift(alpha, alpha_dot) * sigma**2
@@ -170,43 +170,43 @@ def _positive(schedule: str, **values: float) -> None:
 # --- variance preserving, linear beta ---------------------------------------------------------------------------------
 
 
-@formula("schedule.vp_linear.beta")
+@formula("schedule.linear_beta.beta")
 def vp_linear_beta(t: Tensor, beta_min: Scalar, beta_max: Scalar) -> Tensor:
     """beta(t) = (1 - t) beta_min + t beta_max, the rate at which variance is replaced."""
     return (1 - t) * beta_min + t * beta_max
 
 
-@formula("schedule.vp_linear.beta_integral")
+@formula("schedule.linear_beta.beta_integral")
 def vp_linear_beta_integral(t: Tensor, beta_min: Scalar, beta_max: Scalar) -> Tensor:
     """B(t) = integral of beta from 0 to t = t ((1 - t/2) beta_min + t/2 beta_max)."""
     return t * ((1 - t / 2) * beta_min + t / 2 * beta_max)
 
 
-@formula("schedule.vp_linear.alpha")
+@formula("schedule.linear_beta.alpha")
 def vp_linear_alpha(t: Tensor, beta_min: Scalar, beta_max: Scalar) -> Tensor:
     """alpha = exp(-B/2)."""
     return torch.exp(-vp_linear_beta_integral(t, beta_min, beta_max) / 2)
 
 
-@formula("schedule.vp_linear.sigma")
+@formula("schedule.linear_beta.sigma")
 def vp_linear_sigma(t: Tensor, beta_min: Scalar, beta_max: Scalar) -> Tensor:
     """sigma = sqrt(1 - exp(-B))."""
     return torch.sqrt(-torch.expm1(-vp_linear_beta_integral(t, beta_min, beta_max)))
 
 
-@formula("schedule.vp_linear.alpha_dot")
+@formula("schedule.linear_beta.alpha_dot")
 def vp_linear_alpha_dot(t: Tensor, beta_min: Scalar, beta_max: Scalar) -> Tensor:
     """alpha' = -beta alpha / 2."""
     return -vp_linear_beta(t, beta_min, beta_max) * vp_linear_alpha(t, beta_min, beta_max) / 2
 
 
-@formula("schedule.vp_linear.variance_dot")
+@formula("schedule.linear_beta.variance_dot")
 def vp_linear_variance_dot(t: Tensor, beta_min: Scalar, beta_max: Scalar) -> Tensor:
     """(sigma^2)' = beta alpha^2."""
     return vp_linear_beta(t, beta_min, beta_max) * torch.exp(-vp_linear_beta_integral(t, beta_min, beta_max))
 
 
-@formula("schedule.vp_linear.sigma_dot")
+@formula("schedule.linear_beta.sigma_dot")
 def vp_linear_sigma_dot(t: Tensor, beta_min: Scalar, beta_max: Scalar) -> Tensor:
     """sigma' = beta alpha^2 / (2 sigma); infinite at t = 0, where sigma grows like sqrt(t)."""
     return vp_linear_variance_dot(t, beta_min, beta_max) / (2 * vp_linear_sigma(t, beta_min, beta_max))
@@ -296,13 +296,13 @@ def flow_sigma(t: Tensor) -> Tensor:
     return t.clone()
 
 
-@formula("schedule.flow.alpha_dot")
+@unproved("alpha' = -1: a constant")
 def flow_alpha_dot(t: Tensor) -> Tensor:
     """alpha' = -1."""
     return -torch.ones_like(t)
 
 
-@formula("schedule.flow.sigma_dot")
+@unproved("sigma' = 1: a constant")
 def flow_sigma_dot(t: Tensor) -> Tensor:
     """sigma' = 1."""
     return torch.ones_like(t)
@@ -330,14 +330,16 @@ def zeros(t: Tensor) -> Tensor:
 
 @formula("schedule.ve.sigma")
 def ve_sigma(t: Tensor, sigma_min: Scalar, sigma_max: Scalar) -> Tensor:
-    """sigma = sigma_min (sigma_max / sigma_min)^t = sigma_min^(1-t) sigma_max^t."""
-    return sigma_min ** (1 - t) * sigma_max**t
+    """sigma = sigma_min (sigma_max / sigma_min)^t."""
+    return sigma_min * (sigma_max / sigma_min) ** t
 
 
 @formula("schedule.ve.sigma_dot")
 def ve_sigma_dot(t: Tensor, sigma_min: Scalar, sigma_max: Scalar) -> Tensor:
     """sigma' = sigma log(sigma_max / sigma_min)."""
-    return ve_sigma(t, sigma_min, sigma_max) * torch.log(torch.as_tensor(sigma_max / sigma_min, dtype=t.dtype))
+    return ve_sigma(t, sigma_min, sigma_max) * torch.log(
+        torch.as_tensor(sigma_max / sigma_min, dtype=t.dtype, device=t.device)
+    )
 
 
 def ve(sigma_min: float = 0.01, sigma_max: float = 50.0) -> Schedule:
@@ -347,23 +349,29 @@ def ve(sigma_min: float = 0.01, sigma_max: float = 50.0) -> Schedule:
     return Schedule("ve", ones, sigma, zeros, partial(ve_sigma_dot, sigma_min=sigma_min, sigma_max=sigma_max))
 
 
+def _edm_growth(sigma_min: Scalar, sigma_max: Scalar, rho: Scalar, like: Tensor) -> Tensor:
+    """(sigma_max / sigma_min)^(1/rho) - 1, to full precision for any rho."""
+    return torch.expm1(torch.log(torch.as_tensor(sigma_max / sigma_min, dtype=like.dtype, device=like.device)) / rho)
+
+
 @formula("schedule.edm.sigma")
 def edm_sigma(t: Tensor, sigma_min: Scalar, sigma_max: Scalar, rho: Scalar) -> Tensor:
     """sigma = ((1-t) sigma_min^(1/rho) + t sigma_max^(1/rho))^rho."""
-    return ((1 - t) * sigma_min ** (1 / rho) + t * sigma_max ** (1 / rho)) ** rho
+    return sigma_min * torch.exp(rho * torch.log1p(t * _edm_growth(sigma_min, sigma_max, rho, like=t)))
 
 
 @formula("schedule.edm.sigma_dot")
 def edm_sigma_dot(t: Tensor, sigma_min: Scalar, sigma_max: Scalar, rho: Scalar) -> Tensor:
     """sigma' = rho sigma^(1 - 1/rho) (sigma_max^(1/rho) - sigma_min^(1/rho))."""
-    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
-    return rho * ((1 - t) * low + t * high) ** (rho - 1) * (high - low)
+    growth = _edm_growth(sigma_min, sigma_max, rho, like=t)
+    return rho * edm_sigma(t, sigma_min, sigma_max, rho) * growth / (1 + t * growth)
 
 
 def edm(sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Schedule:
     """Variance exploding, sigma^(1/rho) linear in t (Karras et al. 2022, eq. 5, with data at t = 0)."""
     _increasing("edm", sigma_min, sigma_max)
-    _positive("edm", rho=rho)
+    if not (math.isfinite(rho) and rho >= 1):
+        raise ValueError(f"edm: rho = {rho}, expected a number from 1 (sigma linear in t) up")
     sigma = partial(edm_sigma, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
     sigma_dot = partial(edm_sigma_dot, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
     return Schedule("edm", ones, sigma, zeros, sigma_dot)
@@ -378,7 +386,7 @@ def _increasing(schedule: str, sigma_min: float, sigma_max: float) -> None:
 # --- discrete chains --------------------------------------------------------------------------------------------------
 
 
-@unproved("a running product; its law is proved by induction on steps as ddpm.marginal")
+@unproved("a running product; each factor is schedule.betas_to_alpha_bar")
 def alpha_bars(betas: Tensor) -> Tensor:
     """alpha_bar_k = product of (1 - beta_j) for j = 1..k, float64 of shape [T + 1], alpha_bar_0 = 1.
 
@@ -387,7 +395,7 @@ def alpha_bars(betas: Tensor) -> Tensor:
     return torch.exp(_log_alpha_bars(betas))
 
 
-@formula("schedule.betas.beta")
+@formula("schedule.alpha_bar_to_betas.beta")
 def beta_between(alpha_bar_s: Tensor, alpha_bar_t: Tensor) -> Tensor:
     """beta of the single step that takes alpha_bar_s to alpha_bar_t: 1 - alpha_bar_t / alpha_bar_s."""
     return (alpha_bar_s - alpha_bar_t) / alpha_bar_s
@@ -403,7 +411,7 @@ def betas_from(alpha_bar: Tensor) -> Tensor:
     return betas
 
 
-@unproved("a table of the linear beta; its limit is schedule.linear_limit")
+@unproved("a table of the linear beta; its limit is schedule.linear_beta_limit")
 def linear_betas(T: int, beta_min: float = 0.1, beta_max: float = 20.0) -> Tensor:
     """beta_k T linear from beta_min at k = 1 to beta_max at k = T: Ho et al.'s 1e-4 .. 0.02 at T = 1000, and for
     every other T a chain with the same continuous limit, vp_linear (Song et al. 2021, eq. 31-33).

@@ -2,12 +2,14 @@
 
     x_t = alpha(t) x_0 + sigma(t) eps       is the law of       dx = f x dt + g dW
 
-for exactly one f and g^2. A linear SDE moves its mean m and its variance V by  m' = f m  and  V' = 2 f V + g^2; the first
-fixes f, the second g^2. Which alpha and sigma one takes is then a matter of taste, up to one function of time that no
-choice can hide: half_log_snr = log(alpha / sigma), half of the papers' log-SNR.
+for exactly one f and g^2. A linear SDE moves its mean m and its variance V by  m' = f m  and  V' = 2 f V + g^2; the
+first fixes f, the second g^2. Which alpha and sigma one takes is then a matter of taste, up to one function of time
+that no choice can hide: half_log_snr = log(alpha / sigma), half of the papers' log-SNR.
 """
 
-from sympy import Abs, Derivative, Integer, Product, Rational, cos, exp, log, pi, sin, sqrt, tan
+from __future__ import annotations
+
+from sympy import Abs, Derivative, Expr, Integer, Product, Rational, cos, exp, log, pi, sin, sqrt, tan
 
 from theory.proof import (
     above_one,
@@ -154,7 +156,7 @@ sigma_min, sigma_max = positive("sigma_min sigma_max")
 
 @claim("schedule.ve", week=5, source="Song et al. 2021, eq. 9 and app. C", covers="schedule.ve")
 def ve():
-    "alpha = 1: nothing drifts, and g^2 = (sigma^2)'; with log sigma linear in t, sigma' = sigma log(sigma_max/sigma_min)."
+    "alpha = 1: no drift, and g^2 = (sigma^2)'; with log sigma linear in t, sigma' = sigma log(sigma_max/sigma_min)."
     sigma = yield let("sigma", sigma_min * (sigma_max / sigma_min) ** t)
     sigma_dot = yield let("sigma_dot", sigma * log(sigma_max / sigma_min))
     yield Derivative(si(t) ** 2 - si(s) ** 2, t)
@@ -249,7 +251,7 @@ def laplace():
     A, mu, b = unit("A"), real("mu"), positive("b")
     early, late = mu - b * log(A), mu + b * log(A)
 
-    def density(x):
+    def density(x: Expr) -> Expr:
         return exp(-Abs(x - mu) / b) / (2 * b)
 
     yield Rational(1, 2) / -Derivative(early, A)
@@ -273,8 +275,8 @@ beta = sequence("beta", kind="unit")
 j = natural("j")
 
 
-def alpha_bar(k):
-    "The product of 1 - beta_j for j = 1 .. k."
+def alpha_bar(k: Expr) -> Expr:
+    """The product of 1 - beta_j for j = 1 .. k."""
     return Product(1 - beta(j), (j, 1, k))
 
 
@@ -361,10 +363,10 @@ def log_step_below():
 
 @claim("schedule.linear_beta_limit", week=5, source="Song et al. 2021, app. B", covers="schedule.linear_beta_limit")
 def linear_beta_limit():
-    """With x_k = h beta(k h), h = 1/T: sum of x_k + x_k^2/2 = B(1) + h (beta(1) - beta(0) + int beta^2)/2 + O(h^2), sharp.
+    """x_k = h beta(k h), h = 1/T: sum of x_k + x_k^2/2 = B(1) + h (beta(1) - beta(0) + int beta^2)/2 + O(h^2), sharp.
 
-    By the two claims above, -log alpha_bar_T lies between this sum and O(h^2) more, so alpha_bar_T = exp(-B(1)) up to
-    O(1/T), with that leading term.
+    By the two claims above, -log alpha_bar_T = -sum of log(1 - x_k) lies between this sum and O(h^2) more. So
+    alpha_bar_T = exp(-B(1)) up to O(1/T), with that leading term.
     """
     h, b, slope = positive("h b slope")  # beta(t) = b + slope t
     y, k = real("y"), counting("k")
@@ -397,7 +399,9 @@ def shift_sd3():
     yield algebra, log((1 - t) / t) - 2 * log(m)
 
 
-@claim("schedule.shift_simple_diffusion", source="Hoogeboom et al. 2023, eq. 3", covers="schedule.shift_simple_diffusion")
+@claim(
+    "schedule.shift_simple_diffusion", source="Hoogeboom et al. 2023, eq. 3", covers="schedule.shift_simple_diffusion"
+)
 def shift_simple_diffusion():
     """Averaging blocks of (d/64)^2 pixels divides the noise's std by d/64: it sees half_log_snr + log(d/64).
 

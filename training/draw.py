@@ -1,0 +1,84 @@
+"""Pictures of a run, as PNG in its folder: its samples beside the truth, and its curves.
+
+Two colours that everyone can tell apart (Okabe & Ito 2008), and every picture says what its axes are.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import matplotlib
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from diffusion.model import Denoiser
+from diffusion.schedules import Schedule
+from toy import worlds
+from training import durable, run_folder, sampling
+from training.run_folder import RunFolder
+from training.streams import Streams
+
+BLUE, ORANGE = "#0072B2", "#E69F00"
+POINTS = 4000
+
+matplotlib.use("Agg")
+
+
+def samples(folder: RunFolder, schedule: Schedule, std: float, denoiser: Denoiser, n: int = POINTS) -> Path:
+    """samples.png: n samples by 50 DDIM steps from a denoiser of the run, beside n draws from the law itself."""
+    recipe = folder.recipe
+    streams = Streams(folder.seed, recipe.steps)
+    coefficients = sampling.table(schedule, "ddim", 50, recipe.latest, std)
+    drawn = sampling.draw(denoiser, schedule, coefficients, std, n, streams("preview"))
+    return compare(drawn, recipe.world, folder.path / "samples.png", f"{recipe.name}, DDIM, 50 steps", streams("truth"))
+
+
+def compare(drawn: Tensor, world: str, path: Path, title: str, generator: torch.Generator) -> Path:
+    """Samples [n, 2] beside as many draws from the world."""
+    truth = worlds.make(world).sample(len(drawn), generator)
+    figure = Figure(figsize=(8, 4.3), layout="constrained")
+    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axes, points, colour, name in ((left, drawn, BLUE, title), (right, truth, ORANGE, "truth")):
+        axes.scatter(*points.double().T.numpy(), s=1.5, alpha=0.5, color=colour, linewidths=0)
+        axes.set_title(name, fontsize=10)
+        axes.set_aspect("equal")
+    centre, reach = truth.mean(0), 1.25 * (truth - truth.mean(0)).abs().max().item()
+    left.set_xlim(centre[0].item() - reach, centre[0].item() + reach)
+    left.set_ylim(centre[1].item() - reach, centre[1].item() + reach)
+    return _save(figure, path)
+
+
+def curves(folder: RunFolder) -> Path:
+    """curves.png: loss, smoothed loss and learning rate against the step, from metrics.jsonl."""
+    log = run_folder.read_log(folder.metrics)
+    step = [line["step"] for line in log]
+    figure = Figure(figsize=(8, 4.3), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(step, [line["loss"] for line in log], color=BLUE, alpha=0.35, linewidth=1, label="loss")
+    axes.plot(step, [line["smoothed_loss"] for line in log], color=BLUE, linewidth=2, label="smoothed loss")
+    axes.set(xlabel="step", ylabel=f"mean squared error (weights: {folder.recipe.weights})", title=folder.recipe.name)
+    _zoom(axes, [line["loss"] for line in log])
+    rate = axes.twinx()
+    rate.plot(step, [line["lr"] for line in log], color=ORANGE, linewidth=2, linestyle="--", label="learning rate")
+    rate.set_ylabel("learning rate")
+    rate.set_ylim(bottom=0)
+    figure.legend(loc="outside lower center", ncols=3)
+    return _save(figure, folder.path / "curves.png")
+
+
+def _zoom(axes: Axes, losses: list[float]) -> None:
+    """Limits that show the later losses: the first few are far above all others."""
+    late = losses[len(losses) // 10 :] or losses
+    if late and min(late) < max(late):
+        margin = 0.1 * (max(late) - min(late))
+        axes.set_ylim(min(late) - margin, max(late) + margin)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    durable.replace(path, buffer.getvalue())
+    return path

@@ -1,0 +1,127 @@
+"""How far a trained model is from the exact law: in multiples of a perfect sampler's mean, and in nats.
+
+    energy ratio   the energy distance of sets of `size` samples to the exact law, over a perfect sampler's exact mean
+                   E|X - X'|/size: 1 is perfect. The mean over independent sets with its 95 % limits (toy/energy.py).
+    sliced ratio   the same with the sliced Wasserstein distance (toy/sliced.py).
+    NLL gap        E[log p(x) - log p_model(x)] >= 0 in nats, both densities at the same points, the model's by its
+                   probability-flow ODE. For laws with sharp edges both are taken at the noise level of the time
+                   `earliest`, at which the network was trained to begin: at lower noise no density is learned.
+
+What a table does to the exact denoiser is no fault of training: `evaluate_run(..., exact=True)` gives the ratios of the
+exact denoiser with the same tables, which no amount of training gets under.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from diffusion import solvers
+from diffusion.likelihood import log_likelihood
+from diffusion.model import Denoiser
+from diffusion.schedules import Schedule
+from toy import energy, sliced, worlds
+from toy.estimate import Estimate, estimate
+from toy.world import World
+from training import draw, runs, sampling
+from training.runs import Trained
+from training.streams import Streams
+
+DDIM_STEPS, DDPM_STEPS = 50, 100
+OPTIONS = {"ddpm": {"variance": "beta"}}  # the larger variance: with few steps the smaller one shrinks the data
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One sampler's distances to the exact law."""
+
+    solver: str
+    steps: int
+    energy: Estimate
+    sliced: Estimate
+
+
+@dataclass(frozen=True)
+class Report:
+    """All figures of one run."""
+
+    run: Path
+    sampled: tuple[Sampled, ...]
+    nll_gap: Estimate
+
+
+def sample_run(
+    path: Path | str,
+    n: int = 20_000,
+    solver: str = "ddim",
+    steps: int = DDIM_STEPS,
+    seed: int = 0,
+    out: Path | str | None = None,
+) -> Tensor:
+    """n samples [n, 2] of a finished run by its averaged weights; `out` names a PNG that shows them beside truth."""
+    trained = runs.load(path)
+    streams = Streams(seed, 0)
+    drawn = _draw(trained, _table(trained, solver, steps), n, streams("samples"))
+    if out is not None:
+        title = f"{trained.recipe.name}, {solver}, {steps} steps"
+        draw.compare(drawn, trained.recipe.world, Path(out), title, streams("truth"))
+    return drawn
+
+
+def evaluate_run(
+    path: Path | str,
+    sets: int = 20,
+    size: int = 20_000,
+    ddim_steps: int = DDIM_STEPS,
+    ddpm_steps: int = DDPM_STEPS,
+    points: int = 2_000,
+    seed: int = 0,
+    exact: bool = False,
+) -> Report:
+    """Distances of a finished run's DDIM and DDPM samples to the exact law, and its NLL gap.
+
+    sets, size   independent sample sets, and samples in each; at least two sets, for the limits.
+    points       fresh draws of the law at which the densities are compared.
+    exact        put the law's own denoiser in the place of the trained one: what is left is the tables' doing.
+    """
+    if min(sets, size, points) < 2:
+        raise ValueError(f"sets = {sets}, size = {size}, points = {points}: expected at least 2 of each")
+    trained, streams = runs.load(path), Streams(seed, 0)
+    world = worlds.make(trained.recipe.world)
+    if exact:
+        trained = dataclasses.replace(trained, denoiser=exact_denoiser(world, trained.schedule))
+    floor = sliced.noise_floor(world, size, sets, streams("floor"))
+    sampled = []
+    for solver, steps in (("ddim", ddim_steps), ("ddpm", ddpm_steps)):
+        table, generator = _table(trained, solver, steps), streams(solver)
+        drawn = [_draw(trained, table, size, generator) for _ in range(sets)]
+        ratios = energy.energy_ratio(world, drawn), sliced.sliced_ratio(world, drawn, floor, streams("truth"))
+        sampled.append(Sampled(table.name, steps, *ratios))
+    return Report(Path(path), tuple(sampled), nll_gap(trained, world, points, streams("points")))
+
+
+def exact_denoiser(world: World, schedule: Schedule) -> Denoiser:
+    """E[x_0 | x_t = x] itself."""
+    return lambda x, t: world.denoiser(x, schedule.alpha(t), schedule.sigma(t))
+
+
+def nll_gap(trained: Trained, world: World, points: int, generator: torch.Generator) -> Estimate:
+    """E[log p - log p_model] in nats, over draws of x_t at t = `earliest`, with its 95 % limits."""
+    t = torch.tensor(trained.recipe.earliest, dtype=torch.float64)
+    alpha, sigma = trained.schedule.alpha(t), trained.schedule.sigma(t)
+    _, x = world.noised(points, alpha, sigma, generator)
+    learned = log_likelihood(trained.denoiser, trained.schedule, x.float(), start=t.item(), rtol=1e-4, atol=1e-4)
+    return estimate((world.log_density(x, alpha, sigma) - learned.double()).tolist())
+
+
+def _table(trained: Trained, solver: str, steps: int) -> solvers.Table:
+    options = OPTIONS.get(solver, {})
+    return sampling.table(trained.schedule, solver, steps, trained.recipe.latest, trained.std, **options)
+
+
+def _draw(trained: Trained, table: solvers.Table, n: int, generator: torch.Generator) -> Tensor:
+    return sampling.draw(trained.denoiser, trained.schedule, table, trained.std, n, generator)

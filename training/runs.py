@@ -1,0 +1,44 @@
+"""Open a finished run: from its folder to a denoiser any sampler, judge or scene can call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import safetensors
+import safetensors.torch
+
+from diffusion.model import Denoiser
+from diffusion.schedules import Schedule
+from training import run_folder
+from training.loop import task
+from training.recipes import Recipe
+from training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained run: `denoiser(x, t)` is its estimate of E[x_0 | x_t = x] under `schedule`."""
+
+    denoiser: Denoiser
+    schedule: Schedule
+    recipe: Recipe
+    std: float  # of the data, per coordinate
+    folder: RunFolder
+
+
+def load(path: Path | str, weights: Literal["ema", "last"] = "ema") -> Trained:
+    """The run in a folder, with its averaged weights or its last; ValueError if it isn't finished or fits no model."""
+    folder = run_folder.open_run(Path(path))
+    if not folder.finished:
+        raise ValueError(f"{path} is not finished: resume it first (its weights are written at the last step)")
+    file = folder.ema if weights == "ema" else folder.weights
+    built = task(folder.recipe)
+    network = built.network()
+    try:
+        network.load_state_dict(safetensors.torch.load_file(file))
+    except (safetensors.SafetensorError, RuntimeError, OSError) as error:
+        raise ValueError(f"{file} does not fit {folder.recipe.name}: {' '.join(str(error).split())[:200]}") from None
+    network.eval().requires_grad_(False)
+    return Trained(built.denoiser(network), built.schedule, folder.recipe, built.std, folder)

@@ -127,8 +127,8 @@ DRAWS: dict[str, tuple[Callable[[random.Random], Any], Callable[[Any], Any]]] = 
     "positive": (lambda rng: mp.exp(mpf(rng.uniform(-1.2, 1.0))), lambda v: 1 / v),
     "unit": (lambda rng: mpf(rng.uniform(0.04, 0.96)), lambda v: 1 - v),
     "above_one": (lambda rng: 1 + mp.exp(mpf(rng.uniform(-1.2, 1.0))), lambda v: 1 + 1 / (v - 1)),
-    "natural": (lambda rng: rng.randint(1, 4), lambda v: 5 - v),
-    "counting": (lambda rng: rng.randint(0, 4), lambda v: 4 - v),
+    "natural": (lambda rng: mpf(rng.randint(1, 4)), lambda v: 5 - v),
+    "counting": (lambda rng: mpf(rng.randint(0, 4)), lambda v: 4 - v),
 }
 
 
@@ -151,10 +151,10 @@ def points(expressions: list[Expr], count: int, seed: int, antithetic: bool = Tr
     symbols = sorted({s for e in expressions for s in e.free_symbols}, key=str)
     applied = {f for e in expressions for f in e.atoms(AppliedUndef)}
     functions = sorted({(getattr(f.func, "base", None) or f.func, len(f.args)) for f in applied}, key=str)
-    with mp.workdps(DIGITS):
-        for i in range(count):
-            pair, mirrored = divmod(i, 2) if antithetic else (i, 0)
-            values = {}
+    for i in range(count):
+        pair, mirrored = divmod(i, 2) if antithetic else (i, 0)
+        values = {}
+        with mp.workdps(DIGITS):  # not around the yield: that would set the caller's precision too
             for s in symbols:
                 draw, partner = DRAWS[s.domain.name if isinstance(s, Var) else "real"]
                 value = draw(random.Random(f"{seed} {pair} {s}"))
@@ -162,7 +162,7 @@ def points(expressions: list[Expr], count: int, seed: int, antithetic: bool = Tr
                     value = abs(value)
                 values[s] = partner(value) if mirrored else value
             members = {f: MEMBERS[kind_of(f)](random.Random(f"{seed} {i} {f}"), n) for f, n in functions}
-            yield Point(values, members, f"{seed} {i} {antithetic}")
+        yield Point(values, members, f"{seed} {i} {antithetic}")
 
 
 # ------------------------------------------------------------------------------------------------ quadrature
@@ -470,7 +470,8 @@ def terms(
     free = {s for s in expression.free_symbols if s not in values}
     if free:
         raise Unsupported(f"no value for {', '.join(sorted(map(str, free)))}")
-    digits = QUADRATURE_DIGITS if is_quadrature(expression) else max(DIGITS, mp.dps)
+    usual = QUADRATURE_DIGITS if is_quadrature(expression) else DIGITS
+    digits = mp.dps if mp.dps > DIGITS else usual
     with mp.workdps(digits):
         machine, env = Interpreter(functions or {}), dict(values)
         parts = [_real(machine.compile(term), env) for term in sp.Add.make_args(expression)]

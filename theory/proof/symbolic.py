@@ -413,13 +413,18 @@ def _reads_nonnegative(e: Expr) -> bool:
     if e.is_Mul:
         return all(_reads_nonnegative(a) for a in e.args) or (-e).is_nonpositive is True
     if e.is_Pow:
-        return bool(e.args[1].is_even and e.args[0].is_real) or _reads_nonnegative(e.args[0])
+        return bool(e.args[1].is_even and _is_real(e.args[0])) or _reads_nonnegative(e.args[0])
     if isinstance(e, Integral):
         ordered = all(a == -sp.oo or b == sp.oo or (b - a).is_nonnegative for _, a, b in e.limits)
         return ordered and _reads_nonnegative(e.function)
     if isinstance(e, Expect):
         return _reads_nonnegative(e.args[0])
     return isinstance(e, exp)
+
+
+def _is_real(e: Expr) -> bool:
+    """SymPy does not say that an integral of real functions is real."""
+    return bool(e.xreplace({i: Dummy(real=True) for i in e.atoms(Integral, Expect)}).is_real)
 
 
 def is_nonzero(e: Expr) -> bool:

@@ -1,0 +1,61 @@
+"""Which scenes there are: one row each, readable without importing manim.
+
+A scene's name is `week/file`, its module `animations.week.file`; the module defines one Stage, which finds its title
+and claims here by its module's name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One scene: what it shows in a line, and the claims it shows, all of which must be proved."""
+
+    name: str
+    title: str
+    claims: tuple[str, ...]
+
+    @property
+    def week(self) -> str:
+        return self.name.split("/")[0]
+
+    @property
+    def module(self) -> str:
+        return "animations." + self.name.replace("/", ".")
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Topics of the claims, each once."""
+        return tuple(dict.fromkeys(claim.split(".")[0] for claim in self.claims))
+
+
+SCENES = (
+    Row("week3/complete_the_square", "Completing the square", ("ddpm.posterior",)),
+    Row("week4/forward_process", "The forward process", ("ddpm.forward", "ddpm.chain")),
+    Row("week5/ddim_is_euler", "DDIM is an Euler step", ("ddim.euler_exact",)),
+)
+
+
+def select(week: str | None = None, scene: str | None = None) -> tuple[Row, ...]:
+    """Rows of a week ("week5" or "5"), of one scene ("week5/ddim_is_euler" or its last part), or all of them."""
+    rows = SCENES
+    if week is not None:
+        rows = tuple(row for row in rows if row.week in (week, f"week{week}"))
+        if not rows:
+            raise ValueError(f"no scenes for week {week!r}; there are {', '.join(sorted({row.week for row in SCENES}))}")
+    if scene is not None:
+        found = tuple(row for row in rows if scene in (row.name, row.name.split("/")[1]))
+        if not found:
+            raise ValueError(f"no scene {scene!r}; there are {', '.join(row.name for row in rows)}")
+        rows = found
+    return rows
+
+
+def of(module: str) -> Row:
+    """The row of the scene that lives in the module."""
+    for row in SCENES:
+        if row.module == module:
+            return row
+    raise ValueError(f"{module} has no row in animations/catalog.py")

@@ -1,0 +1,101 @@
+"""The forward process: a ring of eight clusters closes, step by step, into one Gaussian.
+
+Left, particles of DDPM's chain over their exact density; right, how much of the data and how much noise a point holds.
+The hue of a particle is its mixture of the two. A few particles leave a trail, to show that each walks at random.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from manim import Circle, Create, DashedVMobject, Dot, FadeIn, FadeOut, ValueTracker, VGroup, VMobject, Write, always_redraw
+
+from animations import arrays, style
+from animations.formula import formula
+from animations.heatmap import HeatMap
+from animations.particles import ParticleCloud
+from animations.plot import Axis, Plane
+from animations.stage import Stage
+from animations.style import Box, mixed
+
+REACH = 4.0
+SQUARE = Box(-6.6, -1.4, -2.35, 2.85)
+CURVES = Box(0.4, 6.6, -1.9, 0.6)
+TRAILS = (0, 1, 2)
+
+
+class ForwardProcess(Stage):
+    def lecture(self) -> None:
+        chain = arrays.forward_chain(reach=REACH)
+        self.clock = ValueTracker(0.0)
+        last = len(chain["t"]) - 1
+        noise_share = chain["sigma"] ** 2 / (chain["alpha"] ** 2 + chain["sigma"] ** 2)
+
+        def now(name: str) -> np.ndarray:
+            """The array at the clock's time, linear between frames."""
+            at = self.clock.get_value() * last
+            before = min(int(at), last - 1)
+            return chain[name][before] + (at - before) * (chain[name][before + 1] - chain[name][before])
+
+        def hue() -> np.ndarray:
+            return mixed(style.DATA, style.NOISE, float(np.interp(self.clock.get_value(), chain["t"], noise_share)))
+
+        plane = Plane(SQUARE, Axis(-REACH, REACH), Axis(-REACH, REACH))
+        heat = HeatMap(chain["density"][0], SQUARE, colour=style.DATA, opacity=0.5)
+        heat.add_updater(lambda m: m.set_values(now("density")).set_colour(hue()))
+        cloud = ParticleCloud(plane.at(chain["x"][0]), colour=style.DATA, radius=0.025, opacity=0.9)
+        cloud.add_updater(lambda m: m.move_particles(plane.at(now("x"))).set_colours(hue()))
+
+        self.say(
+            "<data>Data</data>: eight clusters on a ring. Every point is a sample, the glow is the exact density.",
+            FadeIn(plane), FadeIn(heat), FadeIn(cloud),
+        )  # fmt: skip
+        trails = always_redraw(lambda: self.trails(plane, chain["x"]))
+        self.add(trails)
+        marginal = formula("ddpm.forward_marginal").move_to([(CURVES.left + CURVES.right) / 2, 2.2, 0])
+        curves = self.curves(chain)
+        self.say(
+            "Each step shrinks a point a little towards the centre and adds a little fresh <noise>noise</noise>.",
+            FadeIn(curves),
+        )
+        self.say("Soon the clusters blur, and each point walks at random.", self.run(0.25))
+        self.say("Neighbours merge: which cluster a point came from is being forgotten.", self.run(0.5))
+        self.say("In the end no trace of the ring is left.", self.run(1.0))
+        self.say(
+            "However many steps, the result is one Gaussian around a shrunken <data>data point</data>: no need to walk the chain.",
+            Write(marginal),
+        )
+        rings = VGroup(*(DashedVMobject(Circle(k * SQUARE.width / (2 * REACH)), num_dashes=24 * k) for k in (1, 2)))
+        rings.set_stroke(style.TRUTH, style.LINE).move_to(SQUARE.centre)
+        self.say(
+            "Whatever the data were, it closes into one standard Gaussian. Dashed: one and two standard deviations.",
+            FadeOut(trails), Create(rings),
+        )  # fmt: skip
+
+    def run(self, until: float) -> object:
+        return self.clock.animate(run_time=16 * (until - self.clock.get_value()), rate_func=style.STEADY).set_value(until)
+
+    def trails(self, plane: Plane, x: np.ndarray) -> VGroup:
+        """Where a few particles have been lately, and where they are."""
+        at = self.clock.get_value() * (len(x) - 1)
+        steps = np.append(np.arange(max(0, int(at) - 12), int(at) + 1), at)
+        group = VGroup()
+        for particle in TRAILS:
+            places = np.stack([np.interp(steps, np.arange(len(x)), x[:, particle, k]) for k in (0, 1)], axis=-1)
+            path = plane.path(places, style.INK, style.THIN) if len(steps) > 2 else VMobject()
+            group.add(path, Dot(plane.at(places[-1]), radius=style.DOT, color=style.INK))
+        return group
+
+    def curves(self, chain: dict[str, np.ndarray]) -> VGroup:
+        """alpha and sigma so far."""
+        plane = Plane(CURVES, Axis(0, 1, "time"), Axis(0, 1.05))
+
+        def drawn() -> VGroup:
+            upto = np.append(chain["t"][chain["t"] < self.clock.get_value()], self.clock.get_value())
+            lines = VGroup()
+            for name, colour in (("alpha", style.DATA), ("sigma", style.NOISE)):
+                values = np.stack([upto, np.interp(upto, chain["t"], chain[name])], axis=-1)
+                lines.add(plane.path(values, colour) if len(values) > 1 else VMobject())
+                lines.add(Dot(plane.at(values[-1]), radius=style.DOT, color=colour))
+            return lines
+
+        return VGroup(plane, always_redraw(drawn))

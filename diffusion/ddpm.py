@@ -226,13 +226,13 @@ def decoder_log_prob(x_0: Real, mean: Real, std: Real, levels: int) -> Real:
 
 
 @formula("ddpm.bits_per_dimension.bits")
-def bits_per_dim(nll: Real, d: int | Real) -> Real:
+def bits_per_dim(nll: Real, d: int) -> Real:
     """Bits per dimension of a negative log-likelihood in nats of a d-dimensional point: nll / (d log 2)."""
     return nll / (d * math.log(2))
 
 
 @formula("ddpm.bits_per_dimension")
-def data_bits_per_dim(nll: Real, d: int | Real, n: int | Real) -> Real:
+def data_bits_per_dim(nll: Real, d: int, n: int) -> Real:
     """Bits per dimension of n-level data k from a *density's* nats on x = 2 (k + u) / n - 1, u uniform in [0, 1):
 
     nll / (d log 2) + log2(n / 2), an offset of 7 for 256 levels. A likelihood of the levels themselves, as L_0's

@@ -15,7 +15,7 @@ import sympy as sp
 from sympy import Add, Derivative, Expr, Integral, Mul, Pow, Symbol, exp, log, oo
 from sympy.core.function import AppliedUndef
 
-from theory.proof.vocabulary import Expect, Recursion
+from theory.proof.vocabulary import Expect, Recursion, kind_of
 
 _LETTERS = """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi
 omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"""
@@ -284,6 +284,8 @@ class Writer:
             name += "'" * order[0]
         elif order is not None:
             name = self.style.sub(name, "".join(map(str, order)))
+        if kind_of(e.func).startswith("sequence") and self.style.name != "plain":
+            return self.style.sub(name, self._list(e.args)), _ATOM
         return self.style.function(name, self._list(e.args)), _ATOM
 
     def _derivative(self, e: Derivative) -> tuple[str, int]:

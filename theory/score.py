@@ -125,8 +125,10 @@ def sliced():
     "Hutchinson: E v^T A v is the trace of A; shown for a pair of coordinates, of which every dimension's sum consists."
     u_1, u_2, A_11, A_12, A_21, A_22 = real("u_1 u_2 A_11 A_12 A_21 A_22")
     square = u_1**2 * A_11 + u_1 * u_2 * (A_12 + A_21) + u_2**2 * A_22
-    yield E(E(square, u_1), u_2)
-    yield gaussian_expectation(u_1), E(A_11 + u_2**2 * A_22, u_2)
+    yield E(square, u_1)
+    yield gaussian_expectation(u_1), A_11 + u_2**2 * A_22
+
+    yield E(A_11 + u_2**2 * A_22, u_2)
     yield gaussian_expectation(u_2), A_11 + A_22
 
 

@@ -91,7 +91,8 @@ beta = sequence("beta", "unit")
 def chain():
     """By induction on steps q(x_n | x_0) = N(sqrt(alpha_bar_n) x_0, 1 - alpha_bar_n).
 
-    alpha_bar_n is the product of 1 - beta_k. The two recursions are what ddpm.step does to mean and variance, from the point x_0.
+    alpha_bar_n is the product of 1 - beta_k. The two recursions are what ddpm.step does to mean and variance, starting
+    from the point x_0.
     """
     yield recursion(sqrt(1 - beta(k + 1)) * y, y, k, x_0, n)
     yield induction(n), Product(sqrt(1 - beta(k)), (k, 1, n)) * x_0
@@ -381,8 +382,8 @@ def fisher():
 def optimal_variance_upper():
     """For data of variance v <= 1 the best reverse variance is at most beta_t; for unit Gaussian data it is beta_t.
 
-    S = 1/V + gap, V = alpha_bar_t v + 1 - alpha_bar_t the variance of x_t and gap >= 0 by ddpm.fisher. First v < 1, then
-    v = 1, then the unit Gaussian, whose score is -x_t.
+    S = 1/V + gap, V = alpha_bar_t v + 1 - alpha_bar_t the variance of x_t and gap >= 0 by ddpm.fisher. First v < 1,
+    then v = 1, then the unit Gaussian, whose score is -x_t.
     """
     V = alpha_bar_t * v + 1 - alpha_bar_t
     yield best.subs(S, 1 / V + gap)

@@ -1,8 +1,8 @@
 r"""Three questions for every torch function bound to a claim, in float64 and in float32.
 
 Let f be the claim's formula, x the arguments already rounded to the dtype, f̂ what torch returned and u the unit
-roundoff. The reference f(x) is enclosed in ball arithmetic, at whatever precision leaves 50 certain
-digits, so the differences below are those of the code alone.
+roundoff. The reference f(x) is enclosed in ball arithmetic, at whatever precision leaves 50 certain digits, so the
+differences below are those of the code alone.
 
 1. Is it the formula?      |f̂ - f(x)| <= the running bound of the operations that ran (`verify.rounding`)
 2. Is it stable?           |f̂ - f(x)| <= 8 u (sum_i |x_i df/dx_i| + |f|),   that is 8 u (condition number + 1) |f|
@@ -10,8 +10,9 @@ digits, so the differences below are those of the code alone.
                            with |f| (condition number + 1) / |x_i| added to the size: x_i df/dx_i is a part of that sum
 
 The first has no tolerance to choose, the second tells expm1(-h) from exp(-h) - 1, whose bound is as bad as its error.
-Arguments are drawn by Hypothesis from the domains of the claim's symbols, the ends of each domain included. Where the formula itself is infinite or overflows the dtype the point is singular: listed,
-not judged. Where it is not real (a variance that comes out negative) the point is outside the claim.
+Arguments are drawn by Hypothesis from the domains of the claim's symbols, the ends of each domain included. Where the
+formula itself is infinite or overflows the dtype the point is singular: listed, not judged. Where it is not real (a
+variance that comes out negative) the point is outside the claim.
 """
 
 from __future__ import annotations
@@ -213,6 +214,7 @@ def _compiled(formula: sp.Expr, symbols: Sequence[sp.Symbol], trained: bool) -> 
     if unknown:
         odd = sorted(map(str, unknown))[0]
         raise ValueError(f"a bound formula is made of elementary functions, got {odd} in {formula}")
+    formula = formula.rewrite((sp.Min, sp.Max), sp.Abs)  # balls have no order
     whole = [s for s in symbols if domain(s) in WHOLE]
     first = [sp.S.Zero if s in whole else sp.diff(formula, s) for s in symbols]
     second = [sp.S.Zero if t in whole else sp.diff(d, t) for d in first for t in symbols] if trained else []

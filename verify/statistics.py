@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -72,11 +73,10 @@ def scale(r: ArrayLike, false_fail: float) -> Verdict:
     value is the two-sided p-value's smallness, -log10 p.
     """
     x = _residuals(r, "scale")
-    law = stats.chi2(x.size)
     total = float((x**2).sum())
-    p = 2 * min(law.cdf(total), law.sf(total))
-    low, high = law.ppf(false_fail / 2), law.isf(false_fail / 2)
-    effect = max(high / law.ppf(MISS) - 1, 1 - low / law.isf(MISS))
+    low, high, least, most = _chi2_points(x.size, false_fail / 2)
+    effect = max(high / least - 1, 1 - low / most)
+    p = _two_sided(total, x.size)
     return _from_p(p, false_fail, effect, "relative error of the variance")
 
 
@@ -103,13 +103,11 @@ def covariance(r: ArrayLike, false_fail: float) -> Verdict:
     entries = d * (d + 1) // 2
     ps = []
     for i in range(d):
-        law = stats.chi2(n - i)
-        ps += [2 * min(law.cdf(factor[i, i] ** 2), law.sf(factor[i, i] ** 2))]
-        ps += [2 * stats.norm.sf(abs(factor[i, j])) for j in range(i)]
+        ps += [_two_sided(factor[i, i] ** 2, n - i), *(2 * stats.norm.sf(abs(factor[i, j])) for j in range(i))]
     each = false_fail / entries
     reach = stats.norm.isf(each / 2) + stats.norm.isf(MISS)
-    law = stats.chi2(n - d + 1)
-    effect = max(reach / math.sqrt(law.ppf(MISS)), law.isf(each / 2) / law.ppf(MISS) - 1)
+    _, high, least, _ = _chi2_points(n - d + 1, each / 2)
+    effect = max(reach / math.sqrt(least), high / least - 1)
     return _from_p(min(1.0, entries * min(ps)), false_fail, effect, "correlation, or relative error of a variance")
 
 
@@ -134,7 +132,7 @@ def uniform(u: ArrayLike, false_fail: float) -> Verdict:
         raise ValueError(f"uniform: expected at least two numbers in [0, 1], got {n} of range [{x.min()}, {x.max()}]")
     k = np.arange(n)
     value = float(max((x - k / n).max(), ((k + 1) / n - x).max()))
-    critical = float(stats.kstwo.isf(false_fail, n))
+    critical = _kolmogorov(n, false_fail)
     effect = critical + math.sqrt(math.log(1 / MISS) / (2 * n))
     return Verdict(value, critical, false_fail, effect, "sup |F - claimed F|")
 
@@ -152,7 +150,7 @@ def same_law(x: ArrayLike, y: ArrayLike, false_fail: float) -> Verdict:
     directions = np.eye(a.shape[1])
     if a.shape[1] > 1:
         directions = np.vstack([directions, directions[0] + directions[1], directions[0] - directions[1]])
-    value = max(float(stats.ks_2samp(a @ w, b @ w, method="asymp").statistic) for w in directions)
+    value = max(_distance(a @ w, b @ w) for w in directions)
     limit = math.sqrt(math.log(2 * len(directions) / false_fail) / n)
     # at the point of largest difference two binomial fractions: Hoeffding
     return Verdict(value, limit, false_fail, limit + math.sqrt(math.log(1 / MISS) / n), "sup |F - G| along a direction")
@@ -186,6 +184,30 @@ def mean_zero(x: ArrayLike, variance: ArrayLike, false_fail: float) -> Verdict:
     value = abs(float(a.sum())) / (level / rate + rate * spread / 2)
     effect = (math.sqrt(2 * level) + stats.norm.isf(MISS)) / math.sqrt(n)
     return Verdict(value, 1.0, false_fail, float(effect), "mean in standard deviations")
+
+
+def _distance(a: Array, b: Array) -> float:
+    """sup |F_n - G_n| of two samples of one size."""
+    both = np.concatenate([a, b])
+    ranks = (np.searchsorted(np.sort(x), both, side="right") for x in (a, b))
+    return float(np.abs(np.subtract(*ranks)).max()) / len(a)
+
+
+def _two_sided(total: float, degrees: int) -> float:
+    """Two-sided p-value of a chi-square total."""
+    return 2 * float(min(stats.chi2.cdf(total, degrees), stats.chi2.sf(total, degrees)))
+
+
+@lru_cache
+def _chi2_points(degrees: int, tail: float) -> tuple[float, float, float, float]:
+    """Lower and upper critical values at this tail, and the MISS-quantiles from below and above."""
+    law = stats.chi2(degrees)
+    return law.ppf(tail), law.isf(tail), law.ppf(MISS), law.isf(MISS)
+
+
+@lru_cache
+def _kolmogorov(n: int, false_fail: float) -> float:
+    return float(stats.kstwo.isf(false_fail, n))
 
 
 def _from_p(p: float, false_fail: float, effect: float, unit: str) -> Verdict:

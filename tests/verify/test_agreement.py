@@ -37,14 +37,20 @@ def test_right_code_agrees(vary):
 
 
 PLANTED = {
-    "sign": lambda x, sigma_s, sigma_t, a: x * sigma_s / torch.hypot(sigma_s, sigma_t) - (1 - a).sqrt() * (-sigma_t).expm1(),
-    "index": lambda x, sigma_s, sigma_t, a: x * sigma_s / torch.hypot(sigma_s, sigma_t) + (1 - a).sqrt() * (-sigma_s).expm1(),
+    "sign": lambda x, sigma_s, sigma_t, a: (
+        x * sigma_s / torch.hypot(sigma_s, sigma_t) - (1 - a).sqrt() * (-sigma_t).expm1()
+    ),
+    "index": lambda x, sigma_s, sigma_t, a: (
+        x * sigma_s / torch.hypot(sigma_s, sigma_t) + (1 - a).sqrt() * (-sigma_s).expm1()
+    ),
     "root": lambda x, sigma_s, sigma_t, a: x * sigma_s / torch.hypot(sigma_s, sigma_t) + (1 - a) * (-sigma_t).expm1(),
     "a last digit": lambda x, sigma_s, sigma_t, a: pull(x, sigma_s, sigma_t, a) * (1 + 40 * torch.finfo(x.dtype).eps),
     "not a number at one end": lambda x, sigma_s, sigma_t, a: torch.where(
         sigma_s < 1e-4, torch.nan, pull(x, sigma_s, sigma_t, a)
     ),
-    "wrong far out only": lambda x, sigma_s, sigma_t, a: torch.where(sigma_t > 1e4, 2.0, 1.0) * pull(x, sigma_s, sigma_t, a),
+    "wrong far out only": lambda x, sigma_s, sigma_t, a: (
+        torch.where(sigma_t > 1e4, 2.0, 1.0) * pull(x, sigma_s, sigma_t, a)
+    ),
 }
 
 
@@ -135,7 +141,9 @@ def test_whole_numbers_reach_their_ends_and_python_ints_are_passed_as_such():
 
 
 def test_names_must_match():
-    with pytest.raises(ValueError, match=r"the formula's a, sigma_s, sigma_t is no parameter of it and its parameter y"):
+    with pytest.raises(
+        ValueError, match=r"the formula's a, sigma_s, sigma_t is no parameter of it and its parameter y"
+    ):
         verdicts(lambda x, y: x * y, PULL)
 
 

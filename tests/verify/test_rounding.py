@@ -1,4 +1,4 @@
-"""The running bound holds against exact arithmetic, is not slack by more than the work done, and refuses the unknown."""
+"""The running bound holds against exact arithmetic, is as sharp as the work done, and refuses the unknown."""
 
 import math
 from fractions import Fraction
@@ -48,9 +48,7 @@ BINARY = {
     "hypot": lambda a, b: (torch if isinstance(a, torch.Tensor) else mpmath).hypot(a, b),
     "maximum": lambda a, b: torch.maximum(a, b) if isinstance(a, torch.Tensor) else max(a, b),
     "minimum": lambda a, b: torch.minimum(a, b) if isinstance(a, torch.Tensor) else min(a, b),
-    "special_xlog1py": lambda a, b: (
-        torch.special.xlog1py(a, b) if isinstance(a, torch.Tensor) else a * mpmath.log1p(b)
-    ),
+    "special_xlog1py": lambda a, b: torch.special.xlog1py(a, b) if isinstance(a, torch.Tensor) else a * mpmath.log1p(b),
 }
 
 

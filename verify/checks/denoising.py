@@ -56,7 +56,7 @@ def tweedie_second_order(world: World, generator: Generator) -> Iterator[Outcome
     yield "Jacobian", exact(error, 1e-9, "relative error of the covariance")
 
 
-@world_check("score.dsm", worlds=SMOOTH)
+@world_check("score.denoising", worlds=SMOOTH)
 def denoising_minimiser(world: World, generator: Generator) -> Iterator[Outcome]:
     """x_0 - D(x_t) is uncorrelated with functions of x_t, so no denoiser has a lower loss; likewise the score."""
     n = 20_000
@@ -105,7 +105,7 @@ def _at(world: World, schedule: Schedule, x: Tensor, t: Tensor) -> Tensor:
     return world.denoiser(x, float(schedule.alpha(t)), float(schedule.sigma(t)))
 
 
-@world_check("sde.pf_ode", "sde.pf_ode_denoised", worlds=("gaussian", "ring", "checkerboard"))
+@world_check("sde.probability_flow", "sde.pf_ode_denoised", worlds=("ring", "checkerboard"))
 def probability_flow_marginals(world: World, generator: Generator) -> Iterator[Outcome]:
     """Noised data carried along the probability-flow ODE, both ways, has the law of the data noised to that time."""
     schedule, times = cosine(), torch.tensor([0.8, 0.3], dtype=torch.float64)
@@ -122,7 +122,7 @@ def probability_flow_marginals(world: World, generator: Generator) -> Iterator[O
         yield f"t = {start:.1f} to {end:.1f}", same_law(moved.numpy(), fresh.numpy(), FALSE_FAIL)
 
 
-@world_check("sde.pf_ode", worlds=("gaussian", "ring"))
+@world_check("sde.probability_flow", "sde.instantaneous_change", worlds=("gaussian", "ring"))
 def probability_flow_likelihood(world: World, generator: Generator) -> Iterator[Outcome]:
     """The density the ODE carries from the prior's end is the world's exact density."""
     schedule, start = vp_linear(), 0.05

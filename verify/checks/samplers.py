@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
+from torchdiffeq import odeint
 
 from diffusion import ddpm, solvers
 from diffusion.grids import uniform
 from diffusion.sampling import sample
 from diffusion.schedules import Schedule, cosine, flow, linear_betas, vp_linear, vp_linear_beta, vp_linear_beta_integral
-from diffusion.solvers import Table
+from diffusion.solvers import Table, velocity
 from toy.mixture import Mixture
 from toy.points import Points
 from toy.world import World
@@ -58,19 +60,19 @@ def _error(name: str, world: Mixture, schedule: Schedule, times: Tensor, generat
     return float((end - _carried(world, schedule, x, times[0], times[-1])).square().mean().sqrt())
 
 
-@world_check("solver.euler", "solver.ddim", "solver.heun", "solver.dpmpp_2m", worlds=("gaussian",))
+@world_check("solver.euler_error", "solver.ddim_error", "solver.heun_error", "solver.dpmpp_2m", worlds=("gaussian",))
 def global_orders(world: World, generator: Generator) -> Iterator[Outcome]:
     """Errors at a fixed end time fall with the proved power of the number of steps, on three schedules."""
     assert isinstance(world, Mixture)
     seed = generator.initial_seed()
     for name, order in PROVED_ORDERS.items():
         for label, schedule in SCHEDULES.items():
-            grids = [uniform(n, 0.8, 0.2) for n in (256, 512)]
+            grids = [uniform(n, 0.8, 0.2) for n in (96, 192)]
             coarse, fine = (_error(name, world, schedule(), grid, generator.manual_seed(seed)) for grid in grids)
             yield f"{name}, {label}", _order(coarse, fine, order)
 
 
-@world_check("solver.euler", "solver.ddim", "solver.heun", worlds=("gaussian",))
+@world_check("solver.euler_error", "solver.ddim_error", "solver.heun_error", worlds=("gaussian",))
 def local_orders(world: World, generator: Generator) -> Iterator[Outcome]:
     """One step's error falls with one power more."""
     assert isinstance(world, Mixture)
@@ -81,18 +83,36 @@ def local_orders(world: World, generator: Generator) -> Iterator[Outcome]:
         yield name, _order(long, short, PROVED_ORDERS[name] + 1)
 
 
+@world_check("sde.probability_flow", worlds=("gaussian",))
+def probability_flow_map(world: World, generator: Generator) -> Iterator[Outcome]:
+    """Followed closely, the ODE with the exact denoiser is the known linear map."""
+    assert isinstance(world, Mixture)
+    for label, schedule in SCHEDULES.items():
+        times = torch.tensor([0.8, 0.3], dtype=torch.float64)
+        _, x = world.noised(64, *_level(schedule(), times[0]), generator)
+        end = odeint(partial(_rate, world, schedule()), x, times, rtol=1e-9, atol=1e-9, method="dopri5")[-1]
+        error = (end - _carried(world, schedule(), x, times[0], times[1])).abs().max()
+        yield label, exact(float(error), 1e-6, "distance")
+
+
+def _rate(world: World, schedule: Schedule, t: Tensor, x: Tensor) -> Tensor:
+    a, b = velocity(schedule, t)
+    return a * x + b * world.denoiser(x, *_level(schedule, t))
+
+
 @world_check("ddim.point_mass_exact", worlds=("points",))
 def ddim_on_a_point(world: World, generator: Generator) -> Iterator[Outcome]:
     """For data at one point DDIM lands on alpha_s c + sigma_s eps, whatever the steps; clean data included."""
     assert isinstance(world, Points)
     point = Points("point", world.points[:1])
     for label, schedule in SCHEDULES.items():
-        for n in (1, 2, 7):
-            times = uniform(n)
-            x_0, x = point.noised(100, *_level(schedule(), times[0]), generator)
-            table = solvers.ddim(schedule(), times)
-            end = sample(lambda y, t: point.points.expand(len(y), -1), table, x)
-            yield f"{label}, {n} steps", exact(float((end - x_0).abs().max()), 1e-13, "distance to the point")
+        for n, last in ((1, 0.0), (2, 0.0), (1, 0.3), (7, 0.3)):
+            times = uniform(n, end=last)
+            (a_t, s_t), (a_s, s_s) = _level(schedule(), times[0]), _level(schedule(), times[-1])
+            x_0, x = point.noised(100, a_t, s_t, generator)
+            end = sample(lambda y, t: point.points.expand(len(y), -1), solvers.ddim(schedule(), times), x)
+            error = (end - a_s * x_0 - s_s * (x - a_t * x_0) / s_t).abs().max()
+            yield f"{label}, {n} steps to t = {last:g}", exact(float(error), 1e-13, "distance to the exact path")
 
 
 @world_check("ddim.eta", "solver.ddim_row", worlds=("gaussian",))
@@ -113,7 +133,7 @@ def _marginal_error(table: Table, schedule: Schedule) -> float:
     return float(torch.maximum(mean.abs().max(), spread.abs().max()))
 
 
-@world_check("sde.ddpm_limit", worlds=("gaussian",))
+@world_check("sde.ddpm_to_vp", worlds=("gaussian",))
 def ancestral_limit(world: World, generator: Generator) -> Iterator[Outcome]:
     """The law of DDPM's samples under the exact denoiser, followed in closed form, tends to the data's with order 1."""
     assert isinstance(world, Mixture)
@@ -139,7 +159,7 @@ def _law_error(world: Mixture, schedule: Schedule, times: Tensor, variance: str)
     return float(torch.maximum((mean - a * m).abs().max(), (spread.sqrt() - (a**2 * v + s**2).sqrt()).abs().max()))
 
 
-@world_check("sde.ddpm_limit", worlds=("gaussian",))
+@world_check("sde.ddpm_to_vp", worlds=("gaussian",))
 def chain_limit(world: World, generator: Generator) -> Iterator[Outcome]:
     """DDPM's chain with betas beta(k/T)/T has an alpha_bar that tends to exp(-B(1)) with order 1."""
     beta_min, beta_max, one = 0.1, 20.0, scalar(1.0)

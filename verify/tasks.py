@@ -1,0 +1,72 @@
+"""What the units of work do: one file of bound functions, or one file of world checks, as a plain record."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from theory.proof import session
+from verify.agreement import agree, cases
+from verify.bindings import formula_of, in_module, load_all, unmarked
+from verify.code_mutants import fates, waivers
+from verify.work import Record
+
+
+def _theory() -> None:
+    for path in session.files():
+        session.load(path)
+
+
+def agreement(module: str, vary: int | None) -> Record:
+    """Every binding of a module, in every dtype; what could not be asked at all is an error with its reason."""
+    _theory()
+    rows: list[dict[str, Any]] = []
+    for binding in in_module(module):
+        try:
+            found = agree(binding, formula_of(binding.claim), vary)
+        except Exception as error:  # reported as a failed row, with the reason
+            empty = {"dtype": "", "worst_bound": None, "worst_condition": None, "gradient": None, "status": "error"}
+            row = {"function": binding.name, **empty}
+            rows.append({"claim": binding.claim, "row": row, "point": {}, "reason": f"{type(error).__name__}: {error}"})
+            continue
+        rows += [{"claim": v.claim, "row": v.row(), "point": v.point, "reason": v.reason} for v in found]
+    return {"ok": all(r["row"]["status"] == "agrees" for r in rows), "rows": rows}
+
+
+def world_checks(module: str, vary: int | None) -> Record:
+    """Every check that a module declares, on each of its worlds."""
+    from verify.worlds import checks, run
+
+    importlib.import_module(module)
+    rows: list[dict[str, Any]] = []
+    for check in checks():
+        if check.function.__module__ == module:
+            for world in check.worlds:
+                rows += [
+                    {"claims": r.claims, "row": r.row(), "unit": r.verdict.unit, "limit": r.verdict.limit}
+                    for r in run(check, world, vary)
+                ]
+    return {"ok": all(r["row"]["status"] == "holds" for r in rows), "rows": rows}
+
+
+def code_mutants(module: str) -> Record:
+    """The fate of every mutant of every binding of a module."""
+    _theory()
+    waived, rows = waivers(), []
+    for binding in in_module(module):
+        try:
+            formula = formula_of(binding.claim)
+            outcomes = fates(binding, cases(binding, formula), formula, waived)
+        except (LookupError, ValueError):
+            continue  # agreement reports it
+        rows += [{"claim": binding.claim, "mutant": o.mutant.key, "fate": o.fate, "reason": o.reason} for o in outcomes]
+    return {"ok": not any(r["fate"] in ("survived", "undecided") for r in rows), "rows": rows}
+
+
+def coverage() -> Record:
+    """Public functions that no claim covers: those that say why, and those that don't."""
+    from diffusion.binding import unproven
+
+    load_all()
+    missing = list(unmarked())
+    return {"ok": not missing, "rows": [], "unproved": unproven(), "unmarked": missing}

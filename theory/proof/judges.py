@@ -27,7 +27,7 @@ from functools import lru_cache
 from typing import Any
 
 from mpmath import mp, mpf
-from sympy import Expr, Symbol, nan, oo, zoo
+from sympy import Expr, S, Symbol, nan, oo, zoo
 
 from theory.proof import numeric, symbolic
 from theory.proof.numeric import NoConvergence, Point, UndefinedHere, Unsupported
@@ -241,14 +241,28 @@ class Equal(Agree):
 
 @dataclass(frozen=True)
 class Follows(Equal):
-    """left = right with every integral and expectation taken as an unknown number: a citation, rightly applied.
+    """left = right by what a rule has put in (a citation, a change of variable, a witness), integrals left as they are.
 
-    Both sides are equal in any case where the cited claim is true, so their values say nothing about its use.
+    Where the rule is a true one both sides have equal values however wrongly it was used, so values say nothing about
+    its use. What refutes it: the two differ with every integral taken as an unknown number, and their integrands
+    differ at a point as well.
     """
 
+    def symbolic(self, checker: Checker) -> Verdict | None:
+        proved = super().symbolic(checker)
+        if proved is None or proved.status == PROVED or not checker.numeric:
+            return proved
+        readings = [symbolic.opaque(self.left, self.right, self.suppose)]
+        rest, groups = symbolic.integrands(symbolic.jets(self.left - self.right, self.suppose))
+        merged = [(g, S.Zero) for _, g in groups.values()] + ([(rest, S.Zero)] if rest != 0 else [])
+        first, *others = (Agree(self.why, a, b).numeric(checker) for a, b in [*readings, *merged])
+        wrong = [v for v in others if v is not None and v.status == REFUTED]
+        if first is not None and first.status == REFUTED and (wrong or not groups):
+            return wrong[0] if wrong else first
+        return proved
+
     def numeric(self, checker: Checker) -> Verdict | None:
-        left, right = symbolic.opaque(self.left, self.right, self.suppose)
-        return Agree(self.why, left, right).numeric(checker)
+        return None
 
 
 @dataclass(frozen=True)

@@ -76,13 +76,6 @@ class Rule:
         raise TypeError(f"{type(self).__name__} states no obligations")
 
 
-def pointwise(why: str, left: Expr, right: Expr, suppose: tuple[Suppose, ...]) -> list[Obligation]:
-    """left = right because their integrands are equal, point by point (and so is what stands outside)."""
-    rest, groups = integrands(left - right)
-    owed: list[Obligation] = [Equal(f"{why} (under the integral)", g, S.Zero, suppose) for _, g in groups.values()]
-    return owed if groups and rest == 0 else [*owed, Equal(why, rest, S.Zero, suppose)]
-
-
 @dataclass(frozen=True)
 class Algebra(Rule):
     """The two lines are one expression, rearranged."""
@@ -238,7 +231,7 @@ class Leibniz(Rule):
         if pushed(above) == above and pushed(line) == line:
             return [Refused("leibniz: no derivative of an integral in either line")]
         return [
-            *pointwise("with derivatives under the integral, the lines agree", pushed(above), pushed(line), suppose),
+            Follows("with derivatives under the integral, the lines agree", pushed(above), pushed(line), suppose),
             Agree("the line equals the one above, by quadrature", above, line),
         ]
 
@@ -312,7 +305,7 @@ class Substitute(Rule):
             moved[node] = Integral(inner, (self.u, c, d), *node.limits[1:])
         return [
             Nonzero(f"the map {self.x} = {self.new} must be monotone", slope),
-            *pointwise("with the variable changed, the lines agree", above.xreplace(moved), line, suppose),
+            Follows("with the variable changed, the lines agree", above.xreplace(moved), line, suppose),
             Agree("the line equals the one above, by quadrature", above, line, suppose),
         ]
 
@@ -422,8 +415,10 @@ def instantiate(e: Expr, mapping: Mapping[Any, Any]) -> Expr:
     """Put expressions in for symbols and functions (a Lambda) for unspecified functions, all at once."""
     symbols = {k: v for k, v in mapping.items() if isinstance(k, Symbol)}
     functions = {k: v for k, v in mapping.items() if not isinstance(k, Symbol)}
-    for old, new in functions.items():
-        e = e.replace(lambda n, old=old: isinstance(n, AppliedUndef) and n.func == old, lambda n, new=new: new(*n.args))
+    if functions:  # in one pass: {p: q, q: r} must not send p to r
+        e = e.replace(
+            lambda n: isinstance(n, AppliedUndef) and n.func in functions, lambda n: functions[n.func](*n.args)
+        )
     fresh = {k: Dummy(str(k), **k.assumptions0) for k in symbols}
     bound = {v for i in e.atoms(Integral) for v in i.variables} | {x.args[1] for x in e.atoms(Expect)}
     clash = {b for b in bound if any(b in getattr(v, "free_symbols", ()) for v in symbols.values())}
@@ -628,7 +623,7 @@ class Inequality(Rule):
         return [
             holds,
             *conditions,
-            *pointwise("the lines differ by the witness", big - small, exact, suppose),
+            Follows("the lines differ by the witness", big - small, exact, suppose),
             Nonnegative("the witness is nonnegative", form),
         ]
 

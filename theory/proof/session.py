@@ -142,7 +142,7 @@ def _prove(
     for path in paths:
         load(path)
     own = {str(p) for p in paths}
-    claims = [c for c in CLAIMS.values() if str(Path(c.file).resolve()) in own]
+    claims, malformed = _well_formed([c for c in CLAIMS.values() if str(Path(c.file).resolve()) in own])
     needed = _with_cited(claims)
     reports: dict[str, Report] = {}
     for id, outcome in known.items():
@@ -192,7 +192,26 @@ def _prove(
             message=message,
             parts=tuple(c.parts),
         )
-    return outcomes
+    return outcomes | malformed
+
+
+def _well_formed(claims: list[Any]) -> tuple[list[Any], dict[str, Outcome]]:
+    """The claims whose derivations can be read, and an outcome that says why for each of the others."""
+    from theory.proof.claims import DerivationError
+
+    good, bad = [], {}
+    for c in claims:
+        try:
+            for cited in _with_cited([c]):
+                cited.derivation()
+            good.append(c)
+        except Exception as error:  # an author's generator can raise anything; the other claims go on
+            told = str(error) if isinstance(error, DerivationError) else f"{c.id}: {type(error).__name__}: {error}"
+            bad[c.id] = Outcome(
+                c.id, c.topic, c.title, c.week, c.source, c.covers, str(Path(c.file).resolve()), c.line, "refuted", "",
+                (), (), (), 0, 0.0, told, (),
+            )  # fmt: skip
+    return good, bad
 
 
 def _with_cited(claims: list[Any]) -> list[Any]:

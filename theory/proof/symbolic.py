@@ -70,6 +70,8 @@ def _through(e: Expr, v: Symbol) -> Expr:
         return Add(*(_through(a, v) for a in e.args))
     if e.is_Mul:
         return Add(*(Mul(*e.args[:i], _through(a, v), *e.args[i + 1 :]) for i, a in enumerate(e.args)))
+    if e.is_Pow and not e.args[1].has(v):
+        return e.args[1] * e.args[0] ** (e.args[1] - 1) * _through(e.args[0], v)
     return Derivative(e, v)
 
 

@@ -152,7 +152,7 @@ def mse_minimiser():
 
 @claim("probability.denoiser_jacobian", week=3, source="Efron 2011, eq. 2.9", covers="probability.denoiser_jacobian")
 def denoiser_jacobian():
-    """The denoised coordinate i answers to the noised coordinate j by alpha_t/sigma_t^2 times their posterior covariance.
+    """The denoised coordinate i answers to the noised coordinate j by alpha_t/sigma_t^2 times their covariance.
 
     The law of (x_0i, x_0j) is that of (a_i(y), a_j(y)) for a hidden y, as every law in the plane is; w(y) is, up to a
     factor, the density of y times the kernel of all other coordinates.

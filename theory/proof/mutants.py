@@ -209,9 +209,10 @@ def fate(claim: Claim, changed: Derivation, old: Expr, new: Expr) -> str:
 
 def _equivalent(claim: Claim, steps: list[tuple[Rule, Expr, Expr]], old: Expr, new: Expr) -> bool:
     densities = frozenset(f.func for e in (old, new) for f in e.atoms(AppliedUndef) if kind_of(f.func) == "density")
-    same = Equal("the changed expression equals the old one", old, new, claim.suppose, normalised=densities)
-    if _proved(same.judge(FULL)):
-        return True
+    for variant in (new, *_reflected(new)):
+        same = Equal("the changed expression equals the old one", old, variant, claim.suppose, normalised=densities)
+        if _proved(same.judge(FULL)):
+            return True
     if any(
         _proved([v for o in rule.obligations(old, new, claim.suppose) for v in o.judge(FULL)])
         for rule, _, _ in steps
@@ -225,6 +226,17 @@ def _equivalent(claim: Claim, steps: list[tuple[Rule, Expr, Expr]], old: Expr, n
         return all(is_zero(c, claim.suppose) for h, n in orders for c in taylor(old - new, h, n, claim.suppose))
     except NoSeries:
         return False
+
+
+def _reflected(e: Expr) -> Iterator[Expr]:
+    """The same values again: one integral over the line (or expectation) at a time, with x for -x."""
+    for node in e.atoms(Integral, Expect):
+        if isinstance(node, Expect):
+            f, u = node.args
+            yield e.xreplace({node: Expect(f.subs(u, -u), u)})  # type: ignore[arg-type]
+        elif node.limits[0][1:] == (-sp.oo, sp.oo):
+            x = node.limits[0][0]
+            yield e.xreplace({node: Integral(node.function.subs(x, -x), *node.limits)})
 
 
 def _proved(verdicts: list[Verdict]) -> bool:

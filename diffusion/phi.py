@@ -21,23 +21,19 @@ from torch import Tensor
 
 from diffusion.binding import formula
 
-_TERMS = 18  # 1/19! is below float64's last digit relative to 1/3!
-
-
-def _series(k: int, h: Tensor) -> Tensor:
-    """sum_j h^j / (j + k)!, by Horner's rule."""
-    total = torch.zeros_like(h)
-    for j in reversed(range(_TERMS)):
-        total = total * h + 1 / factorial(j + k)
-    return total
+_TAYLOR = {k: [1 / factorial(k + j) for j in range(18)] for k in range(1, 7)}
+"""Coefficients of 1, h, h^2, ... in phi_k; the first one left out is below float64's last digit."""
 
 
 def _phi(k: int, h: Tensor) -> Tensor:
     if not h.is_floating_point():
         raise TypeError(f"phi_{k}: h has dtype {h.dtype}, expected a floating-point tensor")
     small = h.abs() < 1
-    series = _series(k, torch.where(small, h, 0.0))
-    far = torch.where(small, 1.0, h)  # keeps 0/0 out of the value and of its gradient
+    near = torch.where(small, h, torch.zeros_like(h))
+    far = torch.where(small, torch.ones_like(h), h)  # keeps 0/0 out of the value and of its gradient
+    series = torch.zeros_like(h)
+    for coefficient in reversed(_TAYLOR[k]):
+        series = series * near + coefficient
     closed = torch.expm1(far) / far
     for j in range(1, k):
         closed = (closed - 1 / factorial(j)) / far

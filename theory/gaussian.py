@@ -60,11 +60,18 @@ def total():
     yield normalised(p), Integer(1)
 
 
+@claim("gaussian.standardised", week=3, source="Kingma & Welling 2014, sec. 2.4")
+def standardised():
+    "Reparameterization: x ~ N(mu, v) is mu + sqrt(v) u with u ~ N(0, 1), whatever test function h looks at it."
+    yield integral(h(x) * normal(x, mu, v), x)
+    yield substitute(x, mu + sqrt(v) * u, u), integral(h(mu + sqrt(v) * u) * normal(u, 0, 1), u)
+
+
 @claim("gaussian.normalised", week=3, source="Bishop 2006, eq. 1.48", covers="gaussian.normalised")
 def normalised_gaussian():
-    "Every Gaussian integrates to one: shift and scale it to the standard one, whose constant is sqrt(2 pi)."
+    "Every Gaussian integrates to one: shifted and scaled it is the standard one, whose constant is sqrt(2 pi)."
     yield integral(normal(x, mu, v), x)
-    yield substitute(x, mu + sqrt(v) * u, u), integral(normal(u, 0, 1), u)
+    yield by(standardised, {h: Lambda(x, Integer(1))}), integral(normal(u, 0, 1), u)
     yield by(total, {p: Lambda(x, normal(x, 0, 1))}), Integer(1)
 
 

@@ -338,11 +338,15 @@ class By(Rule):
         return (self.claim,)
 
     def expressions(self) -> tuple[Expr, ...]:
-        return tuple(v for _, v in self.mapping if isinstance(v, Expr))
+        return tuple(v.expr if isinstance(v, Lambda) else v for _, v in self.mapping if isinstance(v, Expr))
 
     def with_expressions(self, new: tuple[Expr, ...]) -> Rule:
         fresh = iter(new)
-        mapping = tuple((k, next(fresh) if isinstance(v, Expr) else v) for k, v in self.mapping)
+
+        def renewed(v: Any) -> Any:
+            return Lambda(v.variables, next(fresh)) if isinstance(v, Lambda) else next(fresh)
+
+        mapping = tuple((k, renewed(v) if isinstance(v, Expr) else v) for k, v in self.mapping)
         return By(self.claim, mapping, self.reverse, self.chain, self.times)
 
     def instance(self) -> tuple[Expr, Expr]:

@@ -63,10 +63,10 @@ def perfect_mean(world: World, n: int) -> float:
 
 def energy_ratio(world: World, sets: Sequence[Float[Tensor, "N dim"]]) -> Energy:
     """Mean of V/perfect_mean over three or more independent sets of one size N, with 95 % limits."""
-    x = torch.stack([_sample(world, points) for points in sets])  # stack refuses unequal sizes
+    if len(sets) < 3 or len({len(points) for points in sets}) > 1:
+        raise ValueError(f"limits need three or more independent sets of one size, got {[len(p) for p in sets][:8]}")
+    x = torch.stack([_sample(world, points) for points in sets])
     M, N, _ = x.shape
-    if M < 3:
-        raise ValueError(f"limits need three or more independent sets, got {M}")
     self_distance = mean_self_distance(world)
     pool = x.flatten(0, 1)
     to_law = mean_distance(world, pool).reshape(M, N).sum(-1)

@@ -53,7 +53,9 @@ class Network(nn.Module):
         turns = 2 * torch.pi * t.reshape(-1, 1) * self.f
         context = self.time_in(torch.cat((turns.cos(), turns.sin()), -1))
         if self.label_in is not None:
-            told = torch.full((1,), self.labels, device=x.device) if label is None else label
+            told = torch.full((len(x),), self.labels, device=x.device) if label is None else label
+            if told.shape != (len(x),):
+                raise ValueError(f"label must have shape [{len(x)}] (the batch), got {list(told.shape)}")
             context = context + self.label_in(told)
         elif label is not None:
             raise ValueError("this network was built without labels (labels=0), got a label")

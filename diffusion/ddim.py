@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffusion.binding import formula
+from diffusion.shapes import same_rank
 
 Real = Float[Tensor, "..."]
 
@@ -44,6 +45,7 @@ def mean(
     x_t: Real, x_0: Real, alpha_t: Real, sigma_t: Real, alpha_s: Real, sigma_s: Real, kappa: Real, eta: Real
 ) -> Real:
     """Mean of q(x_s | x_t, x_0): alpha_s x_0 + kept (x_t - alpha_t x_0) / sigma_t (eq. 7, 12)."""
+    same_rank(x_t, x_0, alpha_t, sigma_t, alpha_s, sigma_s, kappa, eta)
     return alpha_s * x_0 + kept(sigma_s, kappa, eta) * (x_t - alpha_t * x_0) / sigma_t
 
 
@@ -53,11 +55,12 @@ def step(x_t: Real, D: Real, alpha_t: Real, sigma_t: Real, alpha_s: Real, sigma_
 
     Finite at both ends: at alpha_t = 0 it is (sigma_s / sigma_t) x_t + alpha_s D, at sigma_s = 0 it is alpha_s D.
     """
+    same_rank(x_t, D, alpha_t, sigma_t, alpha_s, sigma_s)
     ratio = sigma_s / sigma_t
     return ratio * x_t + (alpha_s - alpha_t * ratio) * D
 
 
-@formula("ddim.inversion_step")
+@formula("ddim.inversion.step")
 def invert(x_s: Real, D: Real, alpha_t: Real, sigma_t: Real, alpha_s: Real, sigma_s: Real) -> Real:
     """The step walked back from s to t with the prediction D made at s: returns x_t up to O(h^2). Needs sigma_s > 0."""
     return step(x_s, D, alpha_s, sigma_s, alpha_t, sigma_t)
@@ -69,4 +72,5 @@ def euler_step(x_t: Real, eps: Real, alpha_t: Real, sigma_t: Real, alpha_s: Real
 
     Explicit Euler in (x / alpha, sigma / alpha), eq. 13-14. Needs alpha_t > 0; `step` does not.
     """
+    same_rank(x_t, eps, alpha_t, sigma_t, alpha_s, sigma_s)
     return alpha_s * (x_t / alpha_t + (sigma_s / alpha_s - sigma_t / alpha_t) * eps)

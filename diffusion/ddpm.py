@@ -26,7 +26,9 @@ from jaxtyping import Float
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
+from diffusion import gaussian
 from diffusion.binding import formula, unproved
+from diffusion.shapes import same_rank
 
 Real = Float[Tensor, "..."]
 
@@ -37,12 +39,14 @@ Real = Float[Tensor, "..."]
 @formula("ddpm.forward.step_mean")
 def step_mean(x_s: Real, beta_t: Real) -> Real:
     """Mean of q(x_t | x_s): sqrt(1 - beta_t) x_s (Ho et al., eq. 2); the variance is beta_t."""
+    same_rank(x_s, beta_t)
     return torch.sqrt(1 - beta_t) * x_s
 
 
 @formula("ddpm.forward.mean")
 def forward_mean(x_0: Real, alpha_bar_s: Real, beta_t: Real) -> Real:
     """Mean of q(x_t | x_0): sqrt(alpha_bar_t) x_0, alpha_bar_t = (1 - beta_t) alpha_bar_s (eq. 4)."""
+    same_rank(x_0, alpha_bar_s, beta_t)
     return torch.sqrt((1 - beta_t) * alpha_bar_s) * x_0
 
 
@@ -61,6 +65,7 @@ def posterior_mean(x_t: Real, x_0: Real, alpha_bar_s: Real, beta_t: Real) -> Rea
 
     (sqrt(alpha_bar_s) beta_t x_0 + sqrt(1 - beta_t) (1 - alpha_bar_s) x_t) / (1 - alpha_bar_t).
     """
+    same_rank(x_t, x_0, alpha_bar_s, beta_t)
     towards_data = torch.sqrt(alpha_bar_s) * beta_t * x_0
     kept = torch.sqrt(1 - beta_t) * (1 - alpha_bar_s) * x_t
     return (towards_data + kept) / forward_variance(alpha_bar_s, beta_t)
@@ -69,6 +74,7 @@ def posterior_mean(x_t: Real, x_0: Real, alpha_bar_s: Real, beta_t: Real) -> Rea
 @formula("ddpm.posterior_eps", trained=True)
 def posterior_mean_eps(x_t: Real, eps: Real, alpha_bar_s: Real, beta_t: Real) -> Real:
     """The same mean, x_0 said by the noise: (x_t - beta_t eps / sqrt(1 - alpha_bar_t)) / sqrt(1 - beta_t) (eq. 11)."""
+    same_rank(x_t, eps, alpha_bar_s, beta_t)
     return (x_t - beta_t * eps / torch.sqrt(forward_variance(alpha_bar_s, beta_t))) / torch.sqrt(1 - beta_t)
 
 
@@ -97,13 +103,14 @@ def analytic_variance(beta_t: Real, S: Real) -> Real:
     return beta_t * (1 - beta_t * S) / (1 - beta_t)
 
 
-@formula("ddpm.learned_variance", trained=True)
+@formula("ddpm.learned_variance.log_variance", trained=True)
 def learned_log_variance(v: Real, alpha_bar_s: Real, beta_t: Real) -> Real:
     """log Sigma = v log beta_t + (1 - v) log beta_tilde, v in [0, 1] the network's output (Nichol & Dhariwal, eq. 15).
 
     At the first step beta_tilde = 0: v = 1 still gives log beta_t, any other v gives -inf.
     """
-    return torch.log(beta_t) - torch.special.xlog1py(1 - v, alpha_bar_s * beta_t / (1 - alpha_bar_s))
+    room = torch.log1p(alpha_bar_s * beta_t / (1 - alpha_bar_s))  # log(beta_t / beta_tilde)
+    return torch.log(beta_t) - (1 - v) * torch.where((v == 1) & room.isinf(), 0.0, room)
 
 
 # ------------------------------------------------------------------------------------------- the terms of the bound
@@ -112,6 +119,7 @@ def learned_log_variance(v: Real, alpha_bar_s: Real, beta_t: Real) -> Real:
 @formula("ddpm.prior_loss")
 def prior_kl(x_0: Real, alpha_bar_T: Real) -> Real:
     """L_T = KL(q(x_T | x_0) || N(0, 1)) = (alpha_bar_T x_0^2 - alpha_bar_T - log(1 - alpha_bar_T)) / 2, nats."""
+    same_rank(x_0, alpha_bar_T)
     return (alpha_bar_T * x_0**2 + _excess(alpha_bar_T)) / 2
 
 
@@ -152,8 +160,8 @@ def weight_score(beta_t: Real, Sigma: Real) -> Real:
 @formula("ddpm.transition.variance_kl", trained=True)
 def variance_kl(alpha_bar_s: Real, beta_t: Real, Sigma: Real) -> Real:
     """The part of L_(t-1) due to Sigma alone: (r - 1 - log r) / 2, r = beta_tilde / Sigma; 0 if Sigma = beta_tilde."""
-    r_minus_1 = (posterior_variance(alpha_bar_s, beta_t) - Sigma) / Sigma
-    return (r_minus_1 - torch.log1p(r_minus_1)) / 2
+    centre = torch.zeros_like(Sigma)
+    return gaussian.kl(centre, posterior_variance(alpha_bar_s, beta_t), centre, Sigma)
 
 
 @formula("ddpm.loss_simple.weight")
@@ -208,6 +216,7 @@ def decoder_log_prob(x_0: Real, mean: Real, std: Real, levels: int) -> Real:
     """
     if levels < 2:
         raise ValueError(f"decoder_log_prob: levels = {levels}; a discretised Gaussian needs at least 2")
+    same_rank(x_0, mean, std)
     k = (x_0 + 1) * (levels - 1) / 2
     off_grid = (k - k.round()).abs().max().item() if k.numel() else 0.0
     if not (off_grid <= 1e-2 and k.min().item() > -0.5 and k.max().item() < levels - 0.5):

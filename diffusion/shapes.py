@@ -32,3 +32,11 @@ def same_shape(**tensors: Tensor) -> None:
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"expected equal shapes, got {', '.join(f'{name} {shape}' for name, shape in shapes.items())}")
+
+
+def same_rank(*arguments: Tensor) -> None:
+    """Raise ValueError where tensors of different rank meet: each is 0-dim or has as many axes as the others."""
+    ranks = {argument.ndim for argument in arguments if argument.ndim}
+    if len(ranks) > 1:
+        shapes = ", ".join(str(tuple(argument.shape)) for argument in arguments)
+        raise ValueError(f"arguments of shapes {shapes}: bring coefficients to the rank of the state with per_sample")

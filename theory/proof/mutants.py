@@ -158,7 +158,8 @@ def _changed(d: Derivation) -> Iterator[tuple[str, str, Derivation, Expr, Expr]]
             lines = (*d.lines[:i], Line(line.rule, new), *d.lines[i + 1 :])
             yield "expressions", f"line {i + 1}: {told}", replace(d, lines=lines), line.expression, new
     for i, (symbol, e) in enumerate(d.lets):
-        for new, told in mutations(e, symbols).items():
+        unnamed = {s for s, _ in d.lets[i:]}  # a part made of itself, or of a later one, is no definition
+        for new, told in mutations(e, [s for s in symbols if s not in unnamed]).items():
             lets = (*d.lets[:i], (symbol, new), *d.lets[i + 1 :])
             yield "expressions", f"part {symbol}: {told}", replace(d, lets=lets), e, new
     for i, line in enumerate(d.lines):

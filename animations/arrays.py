@@ -80,6 +80,17 @@ def forward_chain(
 
 
 @kept
+def posterior_example(steps: int = 12, step: int = 5, x_0: float = 1.4, x_t: float = -0.5) -> Arrays:
+    """One reverse step of a short DDPM chain, in which all parts of the posterior are wide enough to be seen."""
+    betas = linear_betas(steps, beta_max=float(steps) / 2)
+    s = torch.tensor((step - 1) / steps, dtype=torch.float64)
+    return _arrays(
+        alpha_bar_s=discrete(betas).alpha(s) ** 2, beta_t=betas[step - 1],
+        x_0=torch.tensor(x_0), x_t=torch.tensor(x_t),
+    )  # fmt: skip
+
+
+@kept
 def ddim_paths(
     steps: int, x_T: tuple[float, ...] = (0.15, 0.5, 1.2, 2.0), start: float = 3.0, fine: int = 240
 ) -> Arrays:

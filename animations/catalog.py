@@ -34,7 +34,7 @@ class Row:
 SCENES = (
     Row("week3/complete_the_square", "Completing the square", ("ddpm.posterior",)),
     Row("week4/forward_process", "The forward process", ("ddpm.forward", "ddpm.chain")),
-    Row("week5/ddim_is_euler", "DDIM is an Euler step", ("ddim.euler_exact",)),
+    Row("week5/ddim_is_euler", "DDIM is an Euler step", ("ddim.euler_exact", "solver.ddim_error")),
 )
 
 

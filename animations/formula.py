@@ -7,18 +7,20 @@ expression. A claim that is not proved, or only conditionally, is refused: nothi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import sympy as sp
-from theory.proof.export import Exported, Written, export
+from sympy import Expr
+from theory.proof.export import Exported, export
 from theory.proof.writing import write
 
 from animations import style
 from animations.text import Typeset
 
-HUES = {"x_0": style.DATA, "eps": style.NOISE, "D": style.MODEL}  # what a symbol is, in every scene
+HUES = {"x_0": style.DATA, "x_t": style.NOISE, "eps": style.NOISE, "mean": style.MODEL, "variance": style.MODEL}
 
 
 @cache
@@ -30,68 +32,116 @@ def proved(claim: str) -> Exported:
     return exported
 
 
-def written(claim: str, part: str | None = None, line: int = -1) -> Written:
-    """A part of a proved claim, or a line of its derivation (by default the last)."""
-    exported = proved(claim)
-    if part is None:
-        return exported.steps[line]
-    if part not in exported.parts:
-        raise ValueError(f"{claim} has no part {part!r}; it has {', '.join(exported.parts) or 'none'}")
-    return exported.parts[part]
-
-
 class Formula(Typeset):
     """Typeset mathematics; `claim` says whose."""
 
     def __init__(self, typst: str, claim: str, size: float = style.FORMULA, hue: str = style.INK) -> None:
         self.claim = claim
-        super().__init__(f"$ {_coloured(typst)} $", size, hue)
+        super().__init__(f"$ {typst} $", size, hue)
 
 
-def formula(claim: str, part: str | None = None, line: int = -1, size: float = style.FORMULA) -> Formula:
-    """A part or a line of a proved claim."""
-    return Formula(written(claim, part, line).typst, claim, size)
+@dataclass(frozen=True)
+class Said:
+    """An expression that a proved claim says: a line of it, a part, or a piece of these."""
+
+    claim: str
+    expression: Expr
+
+    def formula(self, size: float = style.FORMULA, hue: str = style.INK) -> Formula:
+        """On the screen; symbols have their hue, unless all is in another hue than ink."""
+        typst = write(self.expression, "typst")
+        return Formula(_coloured(typst) if hue == style.INK else typst, self.claim, size, hue)
+
+    def function(self) -> Callable[..., np.ndarray]:
+        """As a numpy function of its symbols by name."""
+        symbols = sorted(self.expression.free_symbols, key=str)
+        compiled, names = sp.lambdify(symbols, self.expression, "numpy"), [str(symbol) for symbol in symbols]
+
+        def function(**values: np.ndarray | float) -> np.ndarray:
+            if set(values) != set(names):
+                raise ValueError(f"{self.claim}: a function of {', '.join(names)}; got {', '.join(values)}")
+            return compiled(*(values[name] for name in names))
+
+        return function
+
+    def piece(self, plain: str) -> Said:
+        """A subexpression, up to its sign, by its plain form: "sigma_t/alpha_t"."""
+        for node in sp.preorder_traversal(self.expression):
+            for signed in (node, -node):
+                if write(signed) == plain:
+                    return Said(self.claim, signed)
+        raise ValueError(f"{self.claim} does not contain {plain}")
+
+    def terms(self, *symbols: str) -> Said:
+        """The sum of those of its summands that contain all these symbols."""
+        chosen = [a for a in sp.Add.make_args(self.expression) if set(symbols) <= {s.name for s in a.free_symbols}]
+        if not chosen:
+            raise ValueError(f"{self.claim}: no summand of {write(self.expression)} contains {', '.join(symbols)}")
+        return Said(self.claim, sp.Add(*chosen))
+
+    def coefficient(self, symbol: str, power: int) -> Said:
+        """Of symbol^power in a polynomial, written with factors that are positive for symbols near 1/2."""
+        (x,) = [s for s in self.expression.free_symbols if s.name == symbol]
+        coefficient, sign = sp.factor(sp.Poly(sp.expand(self.expression), x).coeff_monomial(x**power)), 1
+        factors = []
+        for factor in sp.Mul.make_args(coefficient):
+            base, exponent = factor.as_base_exp()
+            if base.is_Add and exponent.is_odd and base.subs(dict.fromkeys(base.free_symbols, sp.Rational(1, 2))) < 0:
+                base, sign = -base, -sign
+            factors.append(base**exponent)
+        return Said(self.claim, sign * sp.Mul(*factors))
 
 
-def equation(claim: str, size: float = style.FORMULA) -> Formula:
-    """What the claim says: its first line = its last."""
-    return Formula(f"{written(claim, line=0).typst} = {written(claim).typst}", claim, size)
+def said(claim: str, part: str | None = None, line: int = -1) -> Said:
+    """A part of a proved claim, or a line of its derivation (by default the last)."""
+    exported = proved(claim)
+    if part is None:
+        return Said(claim, exported.steps[line].expression)
+    if part not in exported.parts:
+        raise ValueError(f"{claim} has no part {part!r}; it has {', '.join(exported.parts) or 'none'}")
+    return Said(claim, exported.parts[part].expression)
 
 
-def quantity(claim: str, expression: str, size: float = style.LABEL, hue: str = style.QUIET) -> Formula:
-    """A subexpression of the claim (up to its sign), by its plain form ("sigma_t/alpha_t"): a label for what is plotted."""
-    for node in sp.preorder_traversal(written(claim).expression):
-        for signed in (node, -node):
-            if write(signed) == expression:
-                return Formula(write(signed, "typst"), claim, size, hue)
-    raise ValueError(f"{claim} does not contain {expression}")
+def equation(left: Said, right: Said, size: float = style.FORMULA) -> Formula:
+    """Two lines of one chain, or a name and what it stands for."""
+    return Formula(_coloured(f"{write(left.expression, 'typst')} = {write(right.expression, 'typst')}"), right.claim, size)
 
 
-def evaluate(claim: str, part: str | None = None) -> Callable[..., np.ndarray]:
-    """A part of the claim, or its last line, as a numpy function of its symbols by name."""
-    expression = written(claim, part).expression
-    symbols = sorted(expression.free_symbols, key=str)
-    compiled, names = sp.lambdify(symbols, expression, "numpy"), [str(symbol) for symbol in symbols]
-
-    def function(**values: np.ndarray | float) -> np.ndarray:
-        if set(values) != set(names):
-            raise ValueError(f"{claim} is a function of {', '.join(names)}; got {', '.join(values)}")
-        return compiled(*(values[name] for name in names))
-
-    return function
+def definition(claim: str, part: str, size: float = style.FORMULA) -> Formula:
+    """part = its expression."""
+    return equation(Said(claim, sp.Symbol(part)), said(claim, part), size)
 
 
-def order(claim: str) -> int:
-    """n of the claim's sharp `up to O(h^n)`: the power of the first term it leaves out."""
-    for step in proved(claim).steps:
-        if step.error is not None:
-            return int(re.search(r"\^(\d+)\)$", step.beyond)[1]) - 1  # what comes after it is O(h^(n+1))
-    raise ValueError(f"{claim} holds exactly, not up to a power of the step")
+def balance(terms: Sequence[tuple[Said, str]], total: tuple[Said, str], size: float = style.FORMULA) -> Formula:
+    """a + b = c, each in its own hue: what several terms give, and what the result must have."""
+    left = ""
+    for term, hue in terms:
+        minus = term.expression.could_extract_minus_sign()
+        sign = "-" if minus else "+" if left else ""
+        left += f"{sign} {_in_hue(write(-term.expression if minus else term.expression, 'typst'), hue)} "
+    return Formula(f"{left} = {_in_hue(write(total[0].expression, 'typst'), total[1])}", total[0].claim, size)
 
 
-def _coloured(typst: str, symbols: Iterable[tuple[str, str]] = tuple(HUES.items())) -> str:
+def orders(claim: str) -> tuple[int, ...]:
+    """n of each sharp `up to O(h^n)` in the claim: the power of the first term that the line leaves out."""
+    found = tuple(_power_beyond(step.beyond) - 1 for step in proved(claim).steps if step.error is not None)
+    if not found:
+        raise ValueError(f"{claim} holds exactly, not up to a power of the step")
+    return found
+
+
+def _power_beyond(beyond: str) -> int:
+    """"O(h^3)" -> 3."""
+    return int(beyond.rpartition("^")[2].rstrip(")"))
+
+
+def _coloured(typst: str) -> str:
     """Typst source with whole symbols in their hue; a longer name that contains one is left alone."""
-    for symbol, hue in symbols:
-        name = rf"(?<![\w._\"]){re.escape(write(sp.Symbol(symbol), 'typst'))}(?![\w._(\"])"
-        typst = re.sub(name, lambda found, hue=hue: f'text(fill: #rgb("{hue}"), {found[0]})', typst)
+    for symbol, hue in HUES.items():
+        name = rf"(?<![\w.\"]){re.escape(write(sp.Symbol(symbol), 'typst'))}(?![\w.\"])"
+        typst = re.sub(name, lambda found, hue=hue: _in_hue(found[0], hue), typst)
     return typst
+
+
+def _in_hue(typst: str, hue: str) -> str:
+    return f'text(fill: #rgb("{hue}"), {typst})'

@@ -24,7 +24,7 @@ class Axis:
     low: float
     high: float
     label: Mobject | str = ""
-    ticks: Sequence[tuple[float, str]] = ()
+    ticks: Sequence[tuple[float, Mobject | str]] = ()
     log: bool = False
 
     def place(self, values: np.ndarray) -> np.ndarray:
@@ -78,8 +78,10 @@ class Plane(VGroup):
         marks: list[Mobject] = []
         for value, text in axis.ticks:
             place = axis.place(np.array(value))
-            at = [self.box.left + self.box.width * place, self.box.bottom] if which == 0 else [self.box.left, self.box.bottom + self.box.height * place]
-            marks.append(words(text, style.TICK, style.QUIET).next_to([*at, 0], DOWN if which == 0 else LEFT, buff=0.12))
+            across, up = (self.box.width * place, 0) if which == 0 else (0, self.box.height * place)
+            mark = words(text, style.TICK, style.QUIET) if isinstance(text, str) else text
+            side = DOWN if which == 0 else LEFT
+            marks.append(mark.next_to([self.box.left + across, self.box.bottom + up, 0], side, buff=0.16))
         return marks
 
 

@@ -32,8 +32,8 @@ EM = 1 / 96  # scene units of one em, for one unit of font size (manim imports T
 SCRIPT = 0.7  # a subscript's size relative to its base, in Typst's mathematics
 LEAST_TEXT = FRAME_HEIGHT / 30  # nobody in the last row reads less, at 480p it is 16 pixels
 
-# Font sizes. TICK and STAMP are the least allowed; FORMULA leaves its subscripts readable too.
-TITLE, HEADING, CAPTION, FORMULA, LABEL, TICK, STAMP = 60, 40, 34, 44, 34, 28, 26
+# Font sizes. TICK and STAMP are near the least allowed; formulas leave their subscripts readable too.
+TITLE, HEADING, CAPTION, FORMULA, SMALL_FORMULA, LABEL, TICK, STAMP = 60, 40, 34, 44, 39, 34, 28, 26
 
 TEXT_FONT = "Libertinus Serif"  # both are embedded in Typst: a frame does not depend on the machine's fonts
 CODE_FONT = "DejaVu Sans Mono"

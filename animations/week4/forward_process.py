@@ -7,20 +7,39 @@ The hue of a particle is its mixture of the two. A few particles leave a trail, 
 from __future__ import annotations
 
 import numpy as np
-from manim import Circle, Create, DashedVMobject, Dot, FadeIn, FadeOut, ValueTracker, VGroup, VMobject, Write, always_redraw
+from manim import (
+    DOWN,
+    LEFT,
+    RIGHT,
+    Animation,
+    Circle,
+    Create,
+    DashedVMobject,
+    Dot,
+    FadeIn,
+    FadeOut,
+    LaggedStart,
+    ValueTracker,
+    VGroup,
+    VMobject,
+    always_redraw,
+)
 
 from animations import arrays, style
-from animations.formula import formula
+from animations.formula import Formula, said
 from animations.heatmap import HeatMap
 from animations.particles import ParticleCloud
 from animations.plot import Axis, Plane
 from animations.stage import Stage
 from animations.style import Box, mixed
+from animations.text import words
 
 REACH = 4.0
-SQUARE = Box(-6.6, -1.4, -2.35, 2.85)
-CURVES = Box(0.4, 6.6, -1.9, 0.6)
-TRAILS = (0, 1, 2)
+SQUARE = Box(-6.5, -1.3, -2.35, 2.85)
+CURVES = Box(0.2, 6.5, -1.85, -0.3)
+TRAILS = (1, 3, 6)  # of the particles
+STEP, CHAIN = "ddpm.forward", "ddpm.chain"
+SIZE = style.SMALL_FORMULA
 
 
 class ForwardProcess(Stage):
@@ -40,38 +59,44 @@ class ForwardProcess(Stage):
             return mixed(style.DATA, style.NOISE, float(np.interp(self.clock.get_value(), chain["t"], noise_share)))
 
         plane = Plane(SQUARE, Axis(-REACH, REACH), Axis(-REACH, REACH))
-        heat = HeatMap(chain["density"][0], SQUARE, colour=style.DATA, opacity=0.5)
+        heat = HeatMap(chain["density"][0], SQUARE, colour=style.DATA, opacity=0.8)
         heat.add_updater(lambda m: m.set_values(now("density")).set_colour(hue()))
-        cloud = ParticleCloud(plane.at(chain["x"][0]), colour=style.DATA, radius=0.025, opacity=0.9)
+        cloud = ParticleCloud(plane.at(chain["x"][0]), colour=style.DATA, radius=0.02, opacity=0.7)
         cloud.add_updater(lambda m: m.move_particles(plane.at(now("x"))).set_colours(hue()))
 
         self.say(
             "<data>Data</data>: eight clusters on a ring. Every point is a sample, the glow is the exact density.",
-            FadeIn(plane), FadeIn(heat), FadeIn(cloud),
+            LaggedStart(FadeIn(plane), FadeIn(heat), FadeIn(cloud), lag_ratio=0.6, run_time=style.SLOW),
         )  # fmt: skip
         trails = always_redraw(lambda: self.trails(plane, chain["x"]))
         self.add(trails)
-        marginal = formula("ddpm.forward_marginal").move_to([(CURVES.left + CURVES.right) / 2, 2.2, 0])
-        curves = self.curves(chain)
+        one_step = self.law("one step", said(STEP, "step_mean").formula(SIZE), said(STEP).piece("beta_t").formula(SIZE))
         self.say(
             "Each step shrinks a point a little towards the centre and adds a little fresh <noise>noise</noise>.",
-            FadeIn(curves),
-        )
-        self.say("Soon the clusters blur, and each point walks at random.", self.run(0.25))
+            FadeIn(one_step), FadeIn(self.curves(chain)),
+        )  # fmt: skip
+        self.say("The clusters blur, and each point walks at random.", self.run(0.25))
         self.say("Neighbours merge: which cluster a point came from is being forgotten.", self.run(0.5))
         self.say("In the end no trace of the ring is left.", self.run(1.0))
+        all_steps = self.law("all steps", said(CHAIN, line=1).formula(SIZE), said(CHAIN).formula(SIZE))
         self.say(
-            "However many steps, the result is one Gaussian around a shrunken <data>data point</data>: no need to walk the chain.",
-            Write(marginal),
-        )
+            "All steps together are one Gaussian around a shrunken <data>data point</data>: no need to walk the chain.",
+            FadeOut(one_step), FadeIn(all_steps),
+        )  # fmt: skip
         rings = VGroup(*(DashedVMobject(Circle(k * SQUARE.width / (2 * REACH)), num_dashes=24 * k) for k in (1, 2)))
         rings.set_stroke(style.TRUTH, style.LINE).move_to(SQUARE.centre)
         self.say(
-            "Whatever the data were, it closes into one standard Gaussian. Dashed: one and two standard deviations.",
+            "Whatever the data were, they close into one standard Gaussian: dashed, one and two of its standard deviations.",
             FadeOut(trails), Create(rings),
         )  # fmt: skip
 
-    def run(self, until: float) -> object:
+    def law(self, what: str, mean: Formula, variance: Formula) -> VGroup:
+        """Mean and variance of a Gaussian, named."""
+        names = [words(f"{what}: mean", style.LABEL, style.QUIET), words("variance", style.LABEL, style.QUIET)]
+        rows = VGroup(*(VGroup(name, value).arrange(RIGHT, buff=0.35) for name, value in zip(names, (mean, variance), strict=True)))
+        return rows.arrange(DOWN, buff=0.3, aligned_edge=LEFT).move_to([CURVES.left, 1.65, 0], aligned_edge=LEFT)
+
+    def run(self, until: float) -> Animation:
         return self.clock.animate(run_time=16 * (until - self.clock.get_value()), rate_func=style.STEADY).set_value(until)
 
     def trails(self, plane: Plane, x: np.ndarray) -> VGroup:
@@ -87,7 +112,8 @@ class ForwardProcess(Stage):
 
     def curves(self, chain: dict[str, np.ndarray]) -> VGroup:
         """alpha and sigma so far."""
-        plane = Plane(CURVES, Axis(0, 1, "time"), Axis(0, 1.05))
+        ends = [(0.0, "<data>data</data>"), (1.0, "<noise>noise</noise>")]
+        plane = Plane(CURVES, Axis(0, 1, "time", ends), Axis(0, 1.05, "share of <data>data</data> and of <noise>noise</noise>"))
 
         def drawn() -> VGroup:
             upto = np.append(chain["t"][chain["t"] < self.clock.get_value()], self.clock.get_value())

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from manim import RIGHT, UP, Animation, AnimationGroup, Create, Dot, FadeIn, FadeOut, LaggedStart, ReplacementTransform, Succession, VGroup
+from manim import RIGHT, UP, Animation, AnimationGroup, Create, Dot, FadeIn, FadeOut, LaggedStart, Mobject, ReplacementTransform, Succession, VGroup
 
 from animations import arrays, style
 from animations.arrays import Arrays
-from animations.formula import evaluate, formula, order, quantity
+from animations.formula import equation, orders, said
 from animations.plot import Axis, Plane
 from animations.stage import Stage
 from animations.style import Box
@@ -24,7 +24,7 @@ DOUBLINGS = tuple(2**k for k in range(2, 9))  # step counts of the error plot
 TALL, LOW = Box(-5.5, 5.5, -1.5, 2.5), Box(-5.5, 5.5, -1.5, 1.35)
 LEFT_HALF, RIGHT_HALF = Box(-6.1, -0.5, -1.5, 1.35), Box(1.4, 6.5, -1.5, 1.35)
 ABOVE = [0, 2.5, 0]
-STEP = "ddim.euler_exact"
+STEP, ERROR = "ddim.euler_exact", "solver.ddim_error"
 
 Coordinates = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # (t, x, alpha, sigma) -> [..., 2]
 
@@ -51,7 +51,7 @@ class DdimIsEuler(Stage):
             "a <model>straight line</model>.",
             *(ReplacementTransform(before, after, run_time=2 * style.SLOW) for before, after in pairs),
         )
-        law = formula(STEP).move_to(ABOVE)
+        law = equation(said(STEP, line=-2), said(STEP)).move_to(ABOVE)
         self.say(
             "A straight line along the slope at its start, as long as the step in noise over data scale: "
             "exactly Euler's method.",
@@ -81,11 +81,11 @@ class DdimIsEuler(Stage):
             shown = self.polygons(chart, paths)
             self.add(shown)
             self.play(FadeIn(point, scale=3), run_time=style.NORMAL)
-        slope = 1 - order(STEP)
+        slope = -orders(ERROR)[-1]
         line = np.stack([steps, error[-1] * (steps / steps[-1]) ** slope], axis=-1)[[0, -1]]
         label = words(f"slope {slope}".replace("-", "−"), style.LABEL).next_to(plane.at(line).mean(0), UP + RIGHT, buff=0.15)
         self.say(
-            "Each step is proved to be off by the square of its length, so the whole path by one power less: "
+            "One step is proved to be off by the square of its length, the whole path by one power less: "
             "dashed, the proved slope.",
             Create(plane.truth(line)), FadeIn(label),
         )  # fmt: skip
@@ -93,13 +93,13 @@ class DdimIsEuler(Stage):
     def in_time(self, paths: Arrays, box: Box) -> Plane:
         """(time, x), noise on the left, data on the right."""
         start = paths["fine_t"][0]
-        return Plane(box, Axis(start, 0, "time", _ends(start)), Axis(0, 1.1 * paths["truth"].max(), quantity(STEP, "x_t")))
+        return Plane(box, Axis(start, 0, "time", _ends(start)), Axis(0, 1.1 * paths["truth"].max(), self.symbol("x_t")))
 
     def in_ratio(self, paths: Arrays, box: Box) -> Plane:
         """(sigma / alpha, x / alpha), noise on the left, data on the right."""
         start = (paths["fine_sigma"] / paths["fine_alpha"])[0]
         top = 1.1 * (paths["truth"] / paths["fine_alpha"][:, None]).max()
-        return Plane(box, Axis(start, 0, quantity(STEP, "sigma_t/alpha_t"), _ends(start)), Axis(0, top, quantity(STEP, "x_t/alpha_t")))
+        return Plane(box, Axis(start, 0, self.symbol("sigma_t/alpha_t"), _ends(start)), Axis(0, top, self.symbol("x_t/alpha_t")))
 
     def truth(self, plane: Plane, paths: Arrays, coordinates: Coordinates) -> VGroup:
         """The exact paths, dashed."""
@@ -108,7 +108,7 @@ class DdimIsEuler(Stage):
 
     def arcs(self, plane: Plane, paths: Arrays, coordinates: Coordinates) -> VGroup:
         """A group for each DDIM step, a curve for each path: the proved step, stopped at every time on the way."""
-        step, groups = evaluate(STEP), VGroup()
+        step, groups = said(STEP).function(), VGroup()
         samples = np.arange(len(paths["fine_t"]))
         turns = np.linspace(0, samples[-1], len(paths["t"]))
         for i, x_t in enumerate(paths["x"][:-1]):
@@ -130,6 +130,10 @@ class DdimIsEuler(Stage):
         lines = VGroup(*(plane.path(path, style.MODEL) for path in values.swapaxes(0, 1)))
         few = len(values) < 20
         return VGroup(lines, self.dots(plane, paths, _ratio, radius=0.6 * style.DOT)) if few else VGroup(lines)
+
+    def symbol(self, plain: str) -> Mobject:
+        """A quantity of the proved step, as an axis label."""
+        return said(STEP).piece(plain).formula(style.LABEL, style.QUIET)
 
     def stepped(self, arcs: VGroup, dots: VGroup) -> Animation:
         return AnimationGroup(*map(Create, arcs), FadeIn(dots, rate_func=lambda t: max(0.0, 5 * t - 4)))

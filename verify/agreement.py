@@ -10,7 +10,7 @@ differences below are those of the code alone.
                            with |f| (condition number + 1) / |x_i| added to the size: x_i df/dx_i is a part of that sum
 
 The first has no tolerance to choose, the second tells expm1(-h) from exp(-h) - 1, whose bound is as bad as its error.
-Arguments are drawn by Hypothesis from the domains of the claim's symbols, the ends of each domain included. Where the
+Arguments are drawn from the domains of the claim's symbols, the ends of each domain included. Where the
 formula itself is infinite or overflows the dtype the point is singular: listed, not judged. Where it is not real (a
 variance that comes out negative) the point is outside the claim.
 """
@@ -33,6 +33,7 @@ from flint import acb, arb
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import qmc
 from sympy.core.function import AppliedUndef
 from torch import Tensor
 
@@ -47,7 +48,8 @@ DIGITS = 50
 PRECISIONS = (300, 1200, 4800)  # bits tried in turn until cancellation leaves those digits
 _ZERO = arb(10) ** -400
 STABLE = 8.0  # units of u (condition number + 1)
-INTERIOR = 24  # points drawn by Hypothesis, besides the ends
+CORNERS = 24  # combinations of ends, if there are no more
+FOUND, SPREAD = 16, 64  # points inside, by Hypothesis and by Sobol's sequence
 
 _FAR, _NEAR = 2.0**16, 2.0**-16  # huge and tiny: fourth powers still fit float32
 
@@ -174,7 +176,7 @@ def _draw(symbols: Sequence[sp.Symbol], vary: int | None) -> list[tuple[float, .
     """The ends of few symbols in every combination; of many, all together and one at a time. Then the inside."""
     ranges = [RANGES[domain(s)] for s in symbols]
     inside = _inside(ranges, vary)
-    if math.prod(len(r.ends) for r in ranges) <= INTERIOR:
+    if math.prod(len(r.ends) for r in ranges) <= CORNERS:
         return [*itertools.product(*(r.ends for r in ranges)), *inside]
     longest = max(len(r.ends) for r in ranges)
     ends = [tuple(r.ends[j % len(r.ends)] for r in ranges) for j in range(longest)]
@@ -184,17 +186,23 @@ def _draw(symbols: Sequence[sp.Symbol], vary: int | None) -> list[tuple[float, .
 
 
 def _inside(ranges: Sequence[Range], vary: int | None) -> list[tuple[float, ...]]:
-    """INTERIOR tuples; the same ones on every run unless `vary` seeds others."""
-    drawn: list[tuple[float, ...]] = []
+    """FOUND tuples by Hypothesis and SPREAD by Sobol's sequence; the same on every run unless `vary` seeds others.
+
+    Hypothesis likes awkward numbers, Sobol's sequence leaves no region out. Every second one of its points is drawn
+    towards the middle, where all symbols are of order one and no term drowns the others.
+    """
+    found: list[Sequence[float]] = []
     step = 2.0**-53
 
-    @settings(max_examples=INTERIOR, derandomize=vary is None, database=None, phases=[Phase.generate], deadline=None)
+    @settings(max_examples=FOUND, derandomize=vary is None, database=None, phases=[Phase.generate], deadline=None)
     @given(st.tuples(*[st.integers(2**43, 2**53 - 2**43) for _ in ranges]))
     def collect(ws: tuple[int, ...]) -> None:
-        drawn.append(tuple(r.inside(w * step) for r, w in zip(ranges, ws, strict=True)))
+        found.append([w * step for w in ws])
 
     (collect if vary is None else seed(vary)(collect))()
-    return drawn
+    cube = qmc.Sobol(len(ranges), rng=vary or 0).random(SPREAD)
+    cube[::2] = 0.5 + (cube[::2] - 0.5) / 2
+    return [tuple(r.inside(w) for r, w in zip(ranges, ws, strict=True)) for ws in [*found, *cube.tolist()]]
 
 
 # --------------------------------------------------------------------------------------------- reference

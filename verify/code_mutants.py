@@ -12,7 +12,8 @@ at every node it fits:
     function      sqrt(x) -> x, x ** 2;   x ** 2 -> x;   expm1 -> exp;   sin -> cos; ...
     branch        where(c, a, b) -> where(c, b, a);   a < b -> a >= b
 
-Checks that raise, annotations, defaults and text are not formulas and are left alone.
+Checks that raise, annotations, defaults, axes and text are not formulas and are left alone; nor is the place at which
+one form of a function hands over to another (both hold there), so of a comparison only the sense is changed.
 
 A mutant is killed when agreement refutes it. If it agrees, both functions are traced to SymPy expressions: an identical
 normal form proves it equivalent. What is left has survived, unless `waivers.toml` gives a reviewed reason for it.
@@ -68,6 +69,8 @@ _FUNCTION = {
     "rsqrt": "sqrt",
     "reciprocal": "sqrt",
 }
+_REDUCTIONS = frozenset({"sum", "mean", "cumsum", "cumprod"})  # as methods, their arguments are axes
+_NUMBERS = frozenset({"int", "float", "str", "bool"})
 _DROPPED = frozenset({"sqrt", "square", "abs", "exp", "log", "rsqrt", "reciprocal"})
 
 
@@ -159,22 +162,33 @@ Place = tuple[tuple[str, int | None], ...]
 def _changes(tree: ast.FunctionDef) -> Iterator[tuple[Place, str, ast.AST]]:
     """(where, operator, new node) for every operator at every node of the function's formulas."""
     parameters = _parameters(tree)
+    tensors = _tensors(tree, parameters)
     for path, node in _formula_nodes(tree, ()):
-        for operator, changed in _broken(node, parameters):
+        for operator, changed in _broken(node, parameters, tensors):
             yield path, operator, changed
 
 
+def _tensors(tree: ast.FunctionDef, parameters: dict[str, str]) -> set[str]:
+    """Names that hold tensors: parameters that are no Python numbers, and what is assigned (loop variables are not)."""
+    assigned = [target for n in ast.walk(tree) if isinstance(n, ast.Assign) for target in n.targets]
+    names = {n.id for target in assigned for n in ast.walk(target) if isinstance(n, ast.Name)}
+    return names | {name for name, kind in parameters.items() if kind not in _NUMBERS}
+
+
 def _formula_nodes(node: ast.AST, path: Place) -> Iterator[tuple[Place, ast.AST]]:
-    """The expressions that compute: all but guards that raise, annotations, text, and names being called."""
-    if isinstance(node, ast.Raise | ast.Assert | ast.arguments | ast.JoinedStr):
+    """The expressions that compute: all but guards (what raises, and calls whose value is dropped), axes and text."""
+    if isinstance(node, ast.Raise | ast.Assert | ast.Expr | ast.arguments | ast.JoinedStr):
         return
     if isinstance(node, ast.If) and any(isinstance(s, ast.Raise) for s in node.body):
         return
     if isinstance(node, ast.expr | ast.Return):
         yield path, node
+    if isinstance(node, ast.Compare):
+        return
     for name, value in ast.iter_fields(node):
         called = isinstance(node, ast.Call) and name == "func" and isinstance(value, ast.Name)
-        if called or name in ("annotation", "returns"):
+        axes = isinstance(node, ast.Call) and name == "args" and getattr(node.func, "attr", "") in _REDUCTIONS
+        if called or axes or name in ("annotation", "returns"):
             continue
         for i, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if isinstance(child, ast.AST):
@@ -203,12 +217,12 @@ def _put(tree: ast.AST, path: Place, new: ast.AST) -> int:
     return statement
 
 
-def _broken(node: Any, parameters: dict[str, str]) -> Iterator[tuple[str, ast.AST]]:
+def _broken(node: Any, parameters: dict[str, str], tensors: set[str]) -> Iterator[tuple[str, ast.AST]]:
     """Each way an operator breaks this one node."""
     if isinstance(node, ast.Return) and node.value is not None:
         yield "sign", ast.Return(ast.UnaryOp(ast.USub(), node.value))
     if isinstance(node, ast.BinOp):
-        yield from _broken_operation(node)
+        yield from _broken_operation(node, tensors)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         yield "sign", node.operand
     if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _NEGATED:
@@ -224,17 +238,23 @@ def _broken(node: Any, parameters: dict[str, str]) -> Iterator[tuple[str, ast.AS
         yield from _broken_call(node, parameters)
 
 
-def _broken_operation(node: ast.BinOp) -> Iterator[tuple[str, ast.AST]]:
+def _broken_operation(node: ast.BinOp, tensors: set[str]) -> Iterator[tuple[str, ast.AST]]:
     kind = type(node.op)
     if kind in _SIGN:
         yield "sign", ast.BinOp(node.left, _SIGN[kind](), node.right)
-        yield "dropped term", node.left
-        yield "dropped term", node.right
     if kind in _OPERATOR:
         yield "operator", ast.BinOp(node.left, _OPERATOR[kind](), node.right)
-        yield "dropped term", node.left
-        if kind is ast.Mult:
-            yield "dropped term", node.right
+    if kind in _SIGN or kind in _OPERATOR:
+        yield "dropped term", _without(node.right, node.left, tensors)
+    if kind in _SIGN or kind is ast.Mult:
+        yield "dropped term", _without(node.left, node.right, tensors)
+
+
+def _without(dropped: ast.expr, kept: ast.expr, tensors: set[str]) -> ast.expr:
+    """What is kept; a number that is left alone stays a tensor by adding 0 times what was dropped."""
+    if any(isinstance(n, ast.Name) and n.id in tensors for n in ast.walk(kept)):
+        return kept
+    return ast.BinOp(kept, ast.Add(), ast.BinOp(ast.Constant(0), ast.Mult(), dropped))
 
 
 def _broken_call(node: ast.Call, parameters: dict[str, str]) -> Iterator[tuple[str, ast.AST]]:
@@ -262,7 +282,7 @@ def _type(node: ast.expr, parameters: dict[str, str]) -> str:
     if isinstance(node, ast.Constant):
         return "number"
     annotation = parameters.get(node.id, "") if isinstance(node, ast.Name) else ""
-    return "number" if annotation in ("int", "float") else "tensor"
+    return "number" if annotation in _NUMBERS else "tensor"
 
 
 # ------------------------------------------------------------------------------------------------ killing them
@@ -309,7 +329,7 @@ def _same(original: Function, mutant: Function, formula: sp.Expr) -> bool:
     symbols = {str(s): s for s in formula.free_symbols}
     try:
         difference = traced(original, symbols) - traced(mutant, symbols)
-        return difference == 0 or sp.expand(sp.numer(sp.together(difference))) == 0
+        return difference == 0 or sp.expand(sp.numer(sp.together(difference)), trig=True) == 0
     except (UntraceableError, TypeError, ValueError, AttributeError):
         return False
 

@@ -229,6 +229,8 @@ class RunningBound(TorchDispatchMode):
         if name in MOVES:
             moved = func(*tree_map(self._moved, args), **tree_map(self._moved, kwargs))
             return [y.double() for y in tree_leaves(moved) if isinstance(y, Tensor)]
+        if name == "masked_fill":
+            return [self.of(args[0]).masked_fill(args[1], 0.0)]
         dtype, u, tiny = out[0].dtype, unit_roundoff(out[0].dtype), torch.finfo(out[0].dtype).tiny
         y = out[0].detach().double().numpy()
         if name in CONSTANTS:

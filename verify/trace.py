@@ -6,7 +6,9 @@ operation it does not know raises `UntraceableError`. Only elementwise code with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import sympy as sp
@@ -56,10 +58,15 @@ _CALLS: dict[str, Callable[..., Any]] = {
 
 
 def _plain(x: Any) -> Any:
-    """The expression behind a stand-in; exact numbers for constants."""
+    """The expression behind a stand-in; exact numbers for constants, simple multiples of pi among them."""
     if isinstance(x, Traced):
         return x.expression
-    return sp.nsimplify(x, rational=True) if isinstance(x, float) else sp.sympify(x)
+    if not isinstance(x, float):
+        return sp.sympify(x)
+    turns = Fraction(x / math.pi).limit_denominator(64)
+    if turns and abs(x / math.pi - turns) < 1e-15 * abs(turns):
+        return sp.Rational(turns.numerator, turns.denominator) * sp.pi
+    return sp.nsimplify(x, rational=True)
 
 
 class Traced:

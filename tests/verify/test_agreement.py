@@ -68,7 +68,7 @@ def test_stability_tells_expm1_from_exp_minus_1():
     assert {v.status for v in naive} == {"unstable"}
     for v in naive:
         assert v.worst_bound <= 1  # its bound is as bad as its error
-        assert v.worst_condition > 1e6
+        assert v.worst_condition > 1e4
         assert abs(v.point["h"]) < 1e-4
 
 

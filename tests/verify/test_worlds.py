@@ -101,7 +101,7 @@ def test_a_posterior_draw_that_ignores_the_noise_is_seen(name, monkeypatch):
 
 def test_a_flow_that_misses_the_data_is_seen(monkeypatch):
     right = denoising.velocity
-    monkeypatch.setattr(denoising, "velocity", lambda s, t: (0.8 * right(s, t)[0], right(s, t)[1]))
+    monkeypatch.setattr(denoising, "velocity", lambda s, t: (0.5 * right(s, t)[0], right(s, t)[1]))
     assert failures("probability_flow_marginals", "ring")
 
 

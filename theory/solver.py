@@ -18,9 +18,13 @@ from typing import Any
 
 from sympy import Derivative, Expr, Integral, Rational, exp, expand, factorial, sqrt
 
+from theory.probability import log_bound
 from theory.proof import (
     algebra,
     assume,
+    at_least,
+    at_most,
+    by,
     claim,
     complete_the_square,
     function,
@@ -40,6 +44,7 @@ from theory.proof import (
 x, x_t, x_s, x_0, D, D_0, D_1, D_t, D_s, l, a, u, w, t, k, c = real("x x_t x_s x_0 D D_0 D_1 D_t D_s l a u w t k c")
 alpha_t, sigma_t, alpha_s, sigma_s, h, r, L, v, s = positive("alpha_t sigma_t alpha_s sigma_s h r L v s")
 kappa, eta, A = unit("kappa eta A")
+short = unit("h")  # a step short enough for explicit methods
 m = natural("m")
 al, si = function("alpha", kind="positive"), function("sigma", kind="positive")
 path, slope = function("x"), function("G")
@@ -306,6 +311,74 @@ def variable_steps():
     yield up_to(h, 2, alpha_s * (Rational(1, 2) - c * r) * slope_D), exponential_step(h, weighted)
 
 
+# ------------------------------------------------------------------------------------------------ of higher order
+
+
+@claim("solver.dpmpp_2s", source="Lu et al. 2022 (DPM-Solver++), alg. 1", covers="solver.dpmpp_2s")
+def dpmpp_2s():
+    "DPM-Solver++(2S), the prediction taken at half a DDIM step: order 2, sharp."
+    # in z = x/sigma, where z' = exp(l) D; a prediction with the path z(l) is exp(-l) z'(l) + (z - z(l)) G(z, l)
+    on_path = exp(-l) * Derivative(path(l), l)
+    half = path(l) + exp(l) * (exp(h / 2) - 1) * on_path
+    there = path(l + h / 2)
+    ahead = exp(-l - h / 2) * 2 * Derivative(there, h) + (half - there) * slope(half, l + h / 2)
+    d, dd = Derivative(on_path, l), Derivative(on_path, l, 2)
+    yield path(l + h)
+    leading = exp(l) * (d / 12 + dd / 24 + exp(l) * d * slope(path(l), l) / 8)
+    yield up_to(h, 3, leading), path(l) + exp(l) * (exp(h) - 1) * ahead
+    yield growth
+    gained = k * (exp(h) - 1) * exp(-h / 2) * (1 + k * (exp(h / 2) - 1))
+    yield up_to(h, 2, L * k * (k - 1) * (4 * k + 1) * growth / 24), (1 + gained) ** (L / h)
+
+
+@claim("solver.dpm_solver_2", source="Lu et al. 2022 (DPM-Solver), thm 3.2", covers="solver.dpm_solver_2")
+def dpm_solver_2():
+    "DPM-Solver-2, the noise prediction taken at half a DDIM step: order 2, sharp."
+    # in y = x/alpha, where y' = -exp(-l) eps; a prediction with the path y(l) is -exp(l) y'(l) + (y - y(l)) G(y, l)
+    on_path = -exp(l) * Derivative(path(l), l)
+    half = path(l) - exp(-l) * (1 - exp(-h / 2)) * on_path
+    there = path(l + h / 2)
+    ahead = -exp(l + h / 2) * 2 * Derivative(there, h) + (half - there) * slope(half, l + h / 2)
+    d, dd = Derivative(on_path, l), Derivative(on_path, l, 2)
+    yield path(l + h)
+    leading = exp(-l) * (d / 12 - dd / 24 + exp(-l) * d * slope(path(l), l) / 8)
+    yield up_to(h, 3, leading), path(l) - exp(-l) * (1 - exp(-h)) * ahead
+    yield growth  # here of y' = k y, eps = -k exp(l) y
+    gained = k * (1 - exp(-h)) * exp(h / 2) * (1 + k * (1 - exp(-h / 2)))
+    yield up_to(h, 2, L * k * (k + 1) * (4 * k - 1) * growth / 24), (1 + gained) ** (L / h)
+
+
+@claim(
+    "solver.dpmpp_3m",
+    source="Lu et al. 2022 (DPM-Solver++), app. B",
+    covers=("solver.dpmpp_3m", "solver.taylor_factor_3m"),
+)
+def dpmpp_3m():
+    "3M with the 2! of its second difference errs by alpha_s (3/8) D''' h^4, without it by alpha_s D'' h^3/12."
+    now, before, earlier = prediction(l), prediction(l - h), prediction(l - 2 * h)
+    second = ((now - before) - (before - earlier)) / 2  # h^2 D''/2!
+    first = (now - before) + second  # h D'
+    line = (1 - exp(-h)) * now + (h - 1 + exp(-h)) / h * first
+    bend = (h**2 / 2 - h + 1 - exp(-h)) / h**2 * second
+    start = exp(-h) * alpha_s / alpha_t * x_t
+    yield exact_step(h)
+    yield up_to(h, 4, 3 * alpha_s * Derivative(prediction(l), l, 3) / 8), start + alpha_s * (line + 2 * bend)
+    yield exact_step(h)
+    yield up_to(h, 3, alpha_s * bend_D / 12), start + alpha_s * (line + bend)
+
+
+@claim("solver.deis", source="Zhang and Chen 2023, sec. 3")
+def deis():
+    "Noise predictions interpolated under the integral of eps_form: one errs by eps' h^2/2, two by (5/12) eps'' h^3."
+    whole = alpha_s / alpha_t * x_t - sigma_s * Integral(exp(h - u) * noise(l + u), (u, 0, h))
+    one = (exp(h) - 1) * noise(l)
+    two = one + (exp(h) - 1 - h) / h * (noise(l) - noise(l - h))
+    yield whole
+    yield up_to(h, 2, -sigma_s * Derivative(noise(l), l) / 2), alpha_s / alpha_t * x_t - sigma_s * one
+    yield whole
+    yield up_to(h, 3, -5 * sigma_s * Derivative(noise(l), l, 2) / 12), alpha_s / alpha_t * x_t - sigma_s * two
+
+
 # ------------------------------------------------------------------------------------------------ ends
 
 
@@ -330,3 +403,29 @@ def ancestral_ve():
     yield complete_the_square(x_s), log_normal(x_s, x_t + (down - before) * (x_t - x_0) / before, up2)
     yield down**2 + up2
     yield algebra, sigma_s**2
+
+
+@claim("solver.euler_maruyama_weak", source="Kloeden and Platen 1992, sec. 14.1", covers="solver.euler_maruyama_weak")
+def euler_maruyama_weak():
+    "On dx = -A x dt + s dW Euler-Maruyama's mean and variance after a time L err by O(h), sharp (h A < 1)."
+    kept = (1 - A * short) ** (L / short)
+    yield exp(-A * L) * x_0
+    yield up_to(short, 1, L * A**2 / 2 * exp(-A * L) * x_0), kept * x_0
+    leading = -(s**2) * (A * L * exp(-2 * A * L) / 2 + (1 - exp(-2 * A * L)) / 4)
+    yield s**2 * (1 - exp(-2 * A * L)) / (2 * A)
+    yield up_to(short, 1, leading), s**2 * (1 - kept**2) / (A * (2 - A * short))  # sum of s^2 h (1 - A h)^(2j)
+
+
+@claim("solver.stability", source="Hairer and Wanner 1996, IV.2", covers="solver.stability")
+def stability():
+    "On x' = -k x Euler and Heun shrink x for h k = 2A < 2, enlarge it for h k = 2 + 2v; the exponential step shrinks."
+    for one_step, witness in (
+        (lambda z: (1 - z) ** 2, lambda a: 4 * a * (1 - a)),  # Euler, squared since it changes sign
+        (lambda z: 1 - z + z**2 / 2, lambda a: 2 * a * (1 - a)),  # Heun
+    ):
+        yield one_step(2 * A)
+        yield at_most(witness(A)), Rational(1)
+        yield one_step(2 * (1 + v))
+        yield at_least(-witness(1 + v)), Rational(1)
+    yield exp(s)
+    yield at_least(lambda gap: gap, by(log_bound, {r: exp(s)})), 1 + s  # above 1 for every s = h k, so exp(-h k) < 1

@@ -14,10 +14,10 @@ since E sum_ij |x_i - x_j| = N (N-1) E|X - X'|. A perfect sampler (Q = P) has th
 units of it is the ratio: its mean is 1 for a perfect sampler, about 1 + N D^2/E|Y - Y'| for another.
 
 One draw tells little: V is a weighted sum of chi-squares. On the ring a perfect sampler's ratio has the standard
-deviation 0.7 and exceeds 1.3 in one draw of four. So the mean is estimated from M independent sets, in two ways:
+deviation 0.7 and exceeds 1.3 in one draw of four. So its mean is estimated from M independent sets, in two ways:
 
-- `plain`: the mean of the M ratios. Its limits shrink as M^(-1/2).
-- `pooled`: E V itself from all M N points at once, n = M N,
+- `plain_ratio`: the mean of the M ratios. Its limits shrink as M^(-1/2).
+- `energy_ratio`: E V itself from all M N points at once, n = M N,
 
       (2/n sum_i E|x_i - Y| - S - E|Y - Y'|) + S/N,    S = 1/(n (n-1)) sum_ij |x_i - x_j|,
 
@@ -29,8 +29,7 @@ deviation 0.7 and exceeds 1.3 in one draw of four. So the mean is estimated from
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -39,15 +38,6 @@ from torch import Tensor
 from toy.distance import distance_sums, mean_distance, mean_self_distance
 from toy.estimate import Estimate, estimate, jackknife
 from toy.world import World, at_level
-
-
-@dataclass(frozen=True)
-class Energy:
-    """The mean of V over sets of one size, in units of a perfect sampler's exact mean, estimated in two ways."""
-
-    plain: Estimate
-    pooled: Estimate
-    ratios: tuple[float, ...]
 
 
 def energy_distance(world: World, x: Float[Tensor, "N dim"]) -> float:
@@ -61,10 +51,15 @@ def perfect_mean(world: World, n: int) -> float:
     return mean_self_distance(world) / n
 
 
-def energy_ratio(world: World, sets: Sequence[Float[Tensor, "N dim"]]) -> Energy:
-    """Mean of V/perfect_mean over three or more independent sets of one size N, with 95 % limits."""
-    if len(sets) < 3 or len({len(points) for points in sets}) > 1:
-        raise ValueError(f"limits need three or more independent sets of one size, got {[len(p) for p in sets][:8]}")
+def plain_ratio(world: World, sets: Iterable[Float[Tensor, "N dim"]]) -> Estimate:
+    """Mean of V/perfect_mean over independent sets, with 95 % limits: 1 for a perfect sampler."""
+    return estimate(energy_distance(world, x) / perfect_mean(world, len(x)) for x in sets)
+
+
+def energy_ratio(world: World, sets: Sequence[Float[Tensor, "N dim"]]) -> Estimate:
+    """The same mean, from all pairs of points of two or more independent sets of one size N, with 95 % limits."""
+    if len(sets) < 2 or len({len(points) for points in sets}) > 1:
+        raise ValueError(f"limits need two or more independent sets of one size, got {[len(p) for p in sets][:8]}")
     x = torch.stack([_sample(world, points) for points in sets])
     M, N, _ = x.shape
     self_distance = mean_self_distance(world)
@@ -79,8 +74,7 @@ def energy_ratio(world: World, sets: Sequence[Float[Tensor, "N dim"]]) -> Energy
 
     whole = mean_v(to_law.sum(), to_pool.sum(), M * N)
     without_one = mean_v(to_law.sum() - to_law, to_pool.sum() - 2 * to_pool + within, (M - 1) * N)
-    ratios = (2 * to_law / N - within / N**2 - self_distance) / (self_distance / N)
-    return Energy(estimate(ratios.tolist()), jackknife(float(whole), without_one.tolist()), tuple(ratios.tolist()))
+    return jackknife(float(whole), without_one.tolist())
 
 
 def _sample(world: World, x: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def test_noise_flows_into_the_law(name):
     """20 sets of 50: the pooled ratio's standard deviation is 0.036 to 0.05; 5 of them."""
     x = torch.randn(1000, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     end = trajectory(make(name), x, *angles(math.pi / 2, 0.0, 2), 1e-5)[-1]
-    assert abs(energy_ratio(make(name), list(end.reshape(20, 50, 2))).pooled.mean - 1) < 0.25
+    assert abs(energy_ratio(make(name), list(end.reshape(20, 50, 2))).mean - 1) < 0.25
 
 
 def test_one_point_is_a_straight_line():

@@ -60,7 +60,13 @@ def code_mutants(module: str) -> Record:
         except (LookupError, ValueError):
             continue  # agreement reports it
         rows += [{"claim": binding.claim, "mutant": o.mutant.key, "fate": o.fate, "reason": o.reason} for o in outcomes]
-    return {"ok": not any(r["fate"] in ("survived", "undecided") for r in rows), "rows": rows}
+    used = {r["mutant"] for r in rows if r["fate"] == "waived"}
+    stale = [key for key in waived if key.startswith(f"{module}.") and key not in used]
+    return {
+        "ok": not stale and not any(r["fate"] in ("survived", "undecided") for r in rows),
+        "rows": rows,
+        "stale": stale,
+    }
 
 
 def coverage() -> Record:
@@ -70,3 +76,45 @@ def coverage() -> Record:
     load_all()
     missing = list(unmarked())
     return {"ok": not missing, "rows": [], "unproved": unproven(), "unmarked": missing}
+
+
+def proof_mutants(file: str, id: str) -> Record:
+    """The fate of every mutant of one claim, and the hypotheses that nothing tests."""
+    from pathlib import Path
+
+    from theory.proof import find, mutants
+
+    session.load(Path(file))
+    claim, waived = find(id), waivers()
+    layers = mutants.mutate(claim)
+    survivors = [told for tally in layers.values() for told in tally.survivors if told not in waived]
+    counts = {layer: tally.counts() for layer, tally in layers.items()}
+    for layer, tally in layers.items():
+        excused = sum(told in waived for told in tally.survivors)
+        counts[layer]["survived"] -= excused
+        counts[layer]["equivalent"] += excused
+    unclear = [told for tally in layers.values() for told in tally.unclear]
+    row = {"layers": counts, "survivors": survivors, "unclear": unclear, "untested": mutants.untested(claim)}
+    return {"ok": not survivors, **row}
+
+
+def definition_mutants(module: str, name: str) -> Record:
+    """The fate of every mutant of one definition of the theory."""
+    from verify import definition_mutants as broken
+
+    rows = broken.fates(module, name)
+    waived = waivers()
+    for row in rows:
+        if row["fate"] == "survived" and row["mutant"] in waived:
+            row["fate"] = "equivalent"
+    return {"ok": all(row["fate"] != "survived" for row in rows), "rows": rows}
+
+
+def canary(name: str) -> Record:
+    """One canary before the strict checker and every weakened one."""
+    from verify.aviary import CANARIES
+    from verify.canaries import matrix
+
+    lie = CANARIES[name]
+    refused = matrix({name: lie})[name]
+    return {"ok": refused["strict"], "refused": refused, "claim": lie.claim, "lie": lie.lie}

@@ -195,6 +195,8 @@ def test_mutants_are_counted_by_layer_and_survivors_named(performed):
     survivor = {"claim": "a.b", "mutant": "f: x -> y", "fate": "survived", "reason": ""}
     found = performed([outcome("a.b")], rows("code_mutants", survivor), mutants={})
     assert found.problems == ["mutant survived: f: x -> y (a.b)"]
+    stale = rows("code_mutants", stale=["f: x -> z"])
+    assert "needs no waiver: f: x -> z" in performed([outcome("a.b")], stale, mutants={}).problems[0]
     undecided = [survivor | {"fate": "undecided"}]
     found = performed([outcome("a.b")], rows("code_mutants", *undecided), mutants={})
     assert "undecided" in found.problems[0]

@@ -13,7 +13,7 @@ error is the same loss as which weight on another's. SNR = (alpha/sigma)^2 = e^(
 
 from __future__ import annotations
 
-from sympy import Abs, Derivative, Expr, Integer, Integral, cos, exp, log, sin, sqrt
+from sympy import Abs, Derivative, Expr, Integer, Integral, Rational, cos, exp, log, sin, sqrt
 
 from theory.proof import (
     algebra,
@@ -22,13 +22,13 @@ from theory.proof import (
     claim,
     function,
     let,
-    limit,
     log_normal,
     nonzero,
     positive,
     real,
     substitute,
     unit,
+    up_to,
 )
 
 x0, eps, x_t = real("x0 eps x_t")
@@ -176,37 +176,36 @@ def error_score():
 
 @claim("parameterization.ends", week=4, source="Salimans & Ho 2022, sec. 4", covers="parameterization.ends")
 def ends():
-    """What a unit error of the prediction does to x0 (and, for x0, to eps) where one of alpha, sigma is small and h.
+    """What a unit error of the prediction does to x0 (and, from x0, to eps) near either end, at a small angle h.
 
-    At t -> 0 (alpha = sqrt(1 - h^2), sigma = h): x0 from eps and from v is hurt by h only, eps from x0 by 1/h. At
-    t -> 1 (alpha = h): x0 from eps is hurt by 1/h, from v by 1. For the flow (alpha = 1 - t, sigma = t) the velocity
-    hurts x0 by t: nothing at one end, 1 at the other.
+    At t -> 0 (alpha = cos h, sigma = sin h): x0 from eps and from v is hurt by h only, eps from x0 by 1/h. At t -> 1
+    (alpha = sin h, sigma = cos h): x0 from eps is hurt by 1/h, from v by 1. For the flow (alpha = 1 - t, sigma = t) the
+    velocity hurts x0 by t: nothing at one end, 1 at the other.
     """
     h, t = unit("h t")
-    large = sqrt(1 - h**2)
+    v, velocity = real("v velocity")
 
     def from_eps(alpha: Expr, sigma: Expr) -> Expr:
         return -Derivative((x_t - sigma * eps) / alpha, eps)
 
     def from_v(alpha: Expr, sigma: Expr) -> Expr:
-        v = real("v")
         return -Derivative((alpha * x_t - sigma * v) / (alpha**2 + sigma**2), v)
 
     def eps_from_x0(alpha: Expr, sigma: Expr) -> Expr:
         return -Derivative((x_t - alpha * x0) / sigma, x0)
 
-    for harm, end in (
-        (from_eps(large, h) / h, 1),
-        (from_v(large, h) / h, 1),
-        (h * eps_from_x0(large, h), 1),
-        (h * from_eps(h, large), 1),
-        (from_v(h, large), 1),
-        (eps_from_x0(h, large) / h, 1),
+    at_0, at_1 = (cos(h), sin(h)), (sin(h), cos(h))
+    for harm, size, next_term in (
+        (from_eps(*at_0), h, Rational(1, 3)),
+        (from_v(*at_0), h, Rational(-1, 6)),
+        (eps_from_x0(*at_0), 1 / h, Rational(-1, 3)),
+        (from_eps(*at_1), 1 / h, Rational(-1, 3)),
+        (from_v(*at_1), Integer(1), Rational(-1, 2)),
+        (eps_from_x0(*at_1), h, Rational(1, 3)),
     ):
-        yield harm
-        yield limit(h), end
+        yield harm / size
+        yield up_to(h, 2, next_term), Integer(1)
 
-    velocity = real("velocity")  # x_t = (1 - t) x0 + t eps, velocity = eps - x0
     yield Derivative(x_t - t * velocity, velocity)
     yield algebra, -t
 
@@ -239,6 +238,9 @@ def min_snr():
     """
     weight = yield let("weight", exp(least(2 * half_log_snr, log(gamma))))
     on_v = alpha * noise - sigma * x0
+    yield 2 * log(weight)
+    yield algebra, 2 * half_log_snr + log(gamma) - Abs(2 * half_log_snr - log(gamma))
+
     yield weight / amplified(noise)
     yield algebra, weight / SNR
     yield weight / amplified(on_v)
@@ -255,6 +257,9 @@ def min_snr():
 def truncated_snr():
     "max(SNR, 1) on x0 is max(SNR, 1)/(SNR + 1) on v under VP."
     weight = yield let("weight", exp(-least(-2 * half_log_snr, Integer(0))))
+    yield 2 * log(weight)
+    yield algebra, 2 * half_log_snr + Abs(2 * half_log_snr)
+
     yield weight / amplified(alpha * noise - sigma * x0).subs(VP)
     yield algebra, weight / (SNR + 1)
 
@@ -267,6 +272,7 @@ def weight_p2():
     yield algebra, SNR * weight
 
     yield Derivative((k + SNR) ** (-gamma), half_log_snr)
+    yield algebra, -2 * gamma * SNR / (k + SNR) * weight
     yield at_most(2 * gamma * SNR * (k + SNR) ** (-gamma - 1)), Integer(0)
 
 

@@ -211,8 +211,8 @@ def cosine():
     "alpha = cos(pi t/2), sigma = sin(pi t/2): VP, with half_log_snr = -log tan(pi t/2) (equal slopes, both 0 at 1/2)."
     alpha = yield let("alpha", cos(pi * t / 2))
     sigma = yield let("sigma", sin(pi * t / 2))
-    alpha_dot = yield let("alpha_dot", -pi / 2 * sin(pi * t / 2))
-    sigma_dot = yield let("sigma_dot", pi / 2 * cos(pi * t / 2))
+    alpha_dot = yield let("alpha_dot", -pi / 2 * sigma)
+    sigma_dot = yield let("sigma_dot", pi / 2 * alpha)
     yield alpha**2 + sigma**2
     yield algebra, Integer(1)
 

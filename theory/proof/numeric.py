@@ -354,6 +354,8 @@ class Interpreter:
     def _derivative(self, e: sp.Derivative) -> Code:
         variables = [v for v, _ in e.variable_count]
         orders = [int(n) for _, n in e.variable_count]
+        if not e.expr.free_symbols.issuperset(variables):  # constant in one of them, which then has no value here
+            return lambda env: mpf(0)
         inner = Interpreter(self.functions, frozen=True).compile(e.expr)
 
         def derived(env: Env) -> Any:

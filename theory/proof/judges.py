@@ -142,6 +142,8 @@ class Obligation:
                 return judge(checker)
         except OutOfTime:
             return Verdict(TIMEOUT, name, f"{self.why}: no answer within {checker.budget:g} s")
+        except UndefinedHere as error:
+            return Verdict(REFUTED, name, f"{self.why}: an expression has no value in its domain: {error}")
         except (NoSeries, Unsupported, NoConvergence) as error:
             return Verdict(UNDECIDED, name, f"{self.why}: {error}")
         except RecursionError:

@@ -22,7 +22,7 @@ from sympy.core.function import AppliedUndef
 
 from theory.proof.claims import Claim, Derivation, Line, renamed
 from theory.proof.judges import PROVED, REFUTED, Agree, Checker, Equal, Verdict
-from theory.proof.rules import Assume, Rule, UpTo
+from theory.proof.rules import Assume, Rule, TendsTo, UpTo
 from theory.proof.series import NoSeries, taylor
 from theory.proof.symbolic import is_zero
 from theory.proof.vocabulary import DOMAINS, KINDS, Expect, Recursion, Var, function, kind_of
@@ -221,6 +221,7 @@ def _equivalent(claim: Claim, steps: list[tuple[Rule, Expr, Expr]], old: Expr, n
     ):
         return True  # an equal law: E f(u) and E f(-u), one more step by the same rule
     orders = [(rule.h, rule.n) for rule, _, _ in steps if isinstance(rule, UpTo)]
+    orders += [(rule.h, 0) for rule, _, _ in steps if isinstance(rule, TendsTo)]
     if not orders or len(orders) != len(steps):
         return False
     try:

@@ -1,0 +1,85 @@
+"""`seminar train RECIPE` and `seminar train --resume DIR`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from seminar.arguments import parse
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run goes and how long it takes."""
+
+    out: Path | None = None
+    """The run's folder; runs/<recipe>-<hash>-s<seed> when left out. Never overwritten."""
+    seed: int = 0
+    """The run's seed: data order, noise, times and initial weights follow from it and the step."""
+    seconds: float | None = None
+    """Choose `steps` to fill this much time here (timed on throwaway steps, written into config.toml, then forgotten)."""
+    quiet: bool = False
+    """No progress bar."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with an interrupted run, bit for bit."""
+
+    resume: Path
+    """The run's folder."""
+    quiet: bool = False
+    """No progress bar."""
+
+
+def main(args: Sequence[str]) -> int:
+    if any(a == "--resume" or a.startswith("--resume=") for a in args):
+        again = parse(Resume, "train", args)
+        from training.loop import resume
+
+        return _told(resume(again.resume, quiet=again.quiet))
+    from training import recipes
+
+    if not args or args[0] in ("-h", "--help"):
+        print(f"usage: seminar train RECIPE [--setting VALUE ...] [--out DIR] [--seed S] [--seconds T]\n"
+              f"       seminar train --resume DIR\n\nrecipes: {', '.join(recipes.RECIPES)}\n"
+              f"settings of a recipe: seminar train RECIPE --help")  # fmt: skip
+        return 0 if args else 2
+    if args[0].startswith("-"):
+        raise ValueError(f"the recipe comes first, got {args[0]}; recipes: {', '.join(recipes.RECIPES)}")
+    recipe = recipes.find(args[0])
+    options = parse(_flags(recipe), f"train {recipe.name}", args[1:])
+    run = {f.name: getattr(options, f.name) for f in dataclasses.fields(Run)}
+    settings = {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if f.name not in run}
+    if run["seconds"] is not None and settings["steps"] is not None:
+        raise ValueError("--steps and --seconds: give one of them")
+    chosen = {k: v for k, v in settings.items() if v is not None and v != getattr(recipe, k)}
+    from training.loop import train
+
+    return _told(train(recipes.change(recipe, **chosen), **run))
+
+
+def _flags(recipe: Any) -> Any:
+    """A dataclass of the run's options and every setting of the recipe (None: as the recipe has it)."""
+    import typing
+
+    hints = typing.get_type_hints(type(recipe))
+    fields: list[Any] = []
+    for f in dataclasses.fields(recipe):
+        if f.name != "name":
+            value = getattr(recipe, f.name)
+            told = tyro.conf.arg(help=f"the recipe has {value}")
+            fields.append((f.name, Annotated[hints[f.name] | None, told], dataclasses.field(default=None)))
+    return dataclasses.make_dataclass(f"{type(recipe).__name__}Flags", fields, bases=(Run,), frozen=True)
+
+
+def _told(outcome: Any) -> int:
+    from rich.console import Console
+
+    Console().print(str(outcome), highlight=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,141 @@
+"""`seminar verify`: prove, hold code and worlds against what is proved, and say how far the checks can be trusted."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from seminar.arguments import parse
+from seminar.progress import bar
+from theory.proof import session
+from theory.proof.session import Outcome
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Prove claims, compare the code bound to them at 50 digits, and check worlds.
+
+    Exit code 0 only if everything asked for is proved, agrees and holds.
+    """
+
+    what: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Claim ids, topics, or a file of your own derivations (notes.py); everything when left out."""
+    mutants: bool = False
+    """Break every line, part, certificate, definition and bound function, and the checker itself; all must be noticed."""
+    json: Path | None = None
+    """Write the report as JSON to this path."""
+    jobs: int = os.cpu_count() or 1
+    """Processes to work in."""
+    vary_seed: bool = False
+    """Other random points and draws than the fixed ones (printed, and not kept)."""
+    no_cache: bool = False
+    """Look at everything afresh."""
+
+
+def main(args: Sequence[str]) -> int:
+    options = parse(Verify, "verify", args)
+    if options.jobs < 1:
+        raise ValueError(f"--jobs {options.jobs}: expected at least 1")
+    if options.json is not None and not options.json.resolve().parent.is_dir():
+        raise ValueError(f"--json {options.json}: there is no folder {options.json.resolve().parent}")
+    seed = random.SystemRandom().randrange(1, 2**31) if options.vary_seed else 0
+    keep = not (options.no_cache or options.vary_seed)
+    files, wanted = select(options.what)
+    with bar("proving") as told:
+        outcomes = session.verify(files, jobs=options.jobs, use_cache=keep, seed=seed, progress=told)
+    outcomes = {id: o for id, o in outcomes.items() if wanted is None or id in wanted}
+    return report(outcomes, options, seed, keep, everything=not options.what)
+
+
+def report(outcomes: Mapping[str, Outcome], options: Verify, seed: int, keep: bool, everything: bool) -> int:
+    """Assemble and print the report; its exit status."""
+    from rich.console import Console
+
+    from verify import report as reports
+
+    console = Console()
+    mutants: dict[str, Any] | None = None
+    extra: list[Any] = []
+    problems: list[str] = []
+    if options.mutants:
+        from verify import trust
+
+        with bar("breaking claims") as told:
+            trial = trust.run(outcomes, jobs=options.jobs, use_cache=keep, everything=everything, progress=told)
+        mutants, extra, problems = trial.by_claim, trial.tables(), trial.problems
+    with bar("comparing code and worlds") as told:
+        whole = reports.verify(
+            outcomes,
+            everything=everything,
+            mutants=mutants,
+            jobs=options.jobs,
+            use_cache=keep,
+            vary=seed or None,
+            progress=told,
+        )
+    whole.problems.extend(problems)
+    if options.json is not None:
+        options.json.write_text(json.dumps(whole.json(), indent=1) + "\n")
+    for table in (*whole.tables(), *extra):
+        console.print(table)
+    if seed:
+        console.print(f"seed {seed}")
+    if options.json is not None:
+        console.print(f"report: {options.json}")
+    return whole.exit_status
+
+
+def select(what: Sequence[str]) -> tuple[list[Path], set[str] | None]:
+    """Files to prove, and the claim ids asked for (None: all); ValueError for a name nobody knows."""
+    if not what:
+        return session.files(), None
+    known = {id: path for path in session.files() for id in session.ids_in(path)}
+    topics = {id.split(".")[0] for id in known}
+    files: dict[Path, None] = {}
+    wanted: set[str] = set()
+    for word in what:
+        if word.endswith(".py") or "/" in word:
+            path, ids = own_file(word)
+            files[path] = None
+            wanted |= ids
+        elif word in topics:
+            ids = {id for id in known if id.split(".")[0] == word}
+            files |= dict.fromkeys(known[id] for id in ids)
+            wanted |= ids
+        elif word in known:
+            files[known[word]] = None
+            wanted.add(word)
+        else:
+            raise ValueError(f"{word!r} is no claim, topic or file; {_near(word, [*topics, *known])}")
+    return list(files), wanted
+
+
+def own_file(word: str) -> tuple[Path, set[str]]:
+    """A user's file, loaded, and the ids it claims; ValueError with one line for a file that can't be used."""
+    path = Path(word)
+    if not path.is_file():
+        raise ValueError(f"there is no file {word}")
+    try:
+        session.load(path)
+    except Exception as error:
+        raise ValueError(session.explain_load_error(path, error)) from error
+    from theory.proof import CLAIMS
+
+    ids = {c.id for c in CLAIMS.values() if Path(c.file).resolve() == path.resolve()}
+    if not ids:
+        raise ValueError(f"{word} claims nothing; a claim is a generator under @claim('topic.name')")
+    return path.resolve(), ids
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, known, n=3)
+    return f"did you mean {' or '.join(near)}?" if near else "see seminar list"

@@ -1,0 +1,104 @@
+"""Broken definitions: the density, the drift, the kernel that claims start from, each broken and all its claims rebuilt.
+
+A definition is a plain function of the theory that writes an expression (`log_normal`, `drift`, `covariance`, ...). A
+mutant swaps its code for a broken one, in a process of its own, and puts the claims that call it to the judges until
+one is refuted. A definition that no claim notices is not held down by anything.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from diffusion.binding import Binding
+from theory.proof import CLAIMS, Checker, Claim, check, session
+from theory.proof.judges import REFUTED
+from verify.code_mutants import Mutant, mutants
+
+VOCABULARY = ("theory.proof.vocabulary", ("log_normal", "normal"))
+QUICK = Checker(count=4, budget=8.0)
+
+
+def definitions() -> list[tuple[str, str]]:
+    """(module, function) for every definition: the vocabulary's laws and each topic's plain functions."""
+    found = [(VOCABULARY[0], name) for name in VOCABULARY[1]]
+    for path in session.files():
+        module = session.load(path)
+        for name, value in vars(module).items():
+            if inspect.isfunction(value) and value.__module__ == module.__name__:
+                found.append((module.__name__, name))
+    return found
+
+
+def fates(module: str, name: str) -> list[dict[str, Any]]:
+    """What became of every mutant of one definition: the fate, what was changed, and the claim that noticed."""
+    for path in session.files():
+        session.load(path)
+    function = getattr(importlib.import_module(module), name)
+    rows = []
+    for mutant in mutants(Binding(f"{module.split('.')[-1]}.{name}", function, False)):
+        if mutant.function == f"{module}.{name}":
+            fate, claim = _in_child(lambda m=mutant: _fate(m, function))
+            rows.append({"fate": fate, "mutant": mutant.key, "claim": claim})
+    return rows
+
+
+def _in_child(work: Callable[[], tuple[str, str]]) -> tuple[str, str]:
+    """The result of `work` in a forked process, which alone sees the broken definition."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            answer = work()
+        except BaseException as error:  # reported by the parent as undecided
+            answer = ("undecided", f"{type(error).__name__}: {error}")
+        os.write(write, pickle.dumps(answer))
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        data = pipe.read()
+    os.waitpid(child, 0)
+    return pickle.loads(data) if data else ("undecided", "the process died")
+
+
+def _fate(mutant: Mutant, function: Any) -> tuple[str, str]:
+    original = {c.id: _lines(c) for c in CLAIMS.values()}
+    function.__code__ = mutant.run.__code__
+    changed, malformed = [], ""
+    for claim in _by_cost():
+        claim._memo.clear()
+        try:
+            if _lines(claim) == original[claim.id]:
+                continue
+        except ValueError as error:  # the broken definition makes a line say nothing, or divide by zero
+            malformed = malformed or f"{claim.id}: {error}"
+            continue
+        changed.append(claim)
+        if check(claim, QUICK).status == REFUTED:
+            return "killed", claim.id
+    if malformed:
+        return "undecided", malformed
+    return ("survived", ", ".join(c.id for c in changed)) if changed else ("equivalent", "")
+
+
+def _lines(claim: Claim) -> list[Any]:
+    d = claim.derivation()
+    rules = [e for line in d.lines if line.rule for e in line.rule.expressions()]
+    return [*(line.expression for line in d.lines), *(e for _, e in d.lets), *rules]
+
+
+def _by_cost() -> Iterator[Claim]:
+    """Claims without integrals first: they answer in milliseconds."""
+    from theory.proof.numeric import is_quadrature
+
+    yield from sorted(CLAIMS.values(), key=lambda c: is_quadrature(*(line.expression for line in c.derivation().lines)))
+
+
+def source(module: str) -> Path:
+    """The file a definition stands in."""
+    return Path(inspect.getfile(importlib.import_module(module)))

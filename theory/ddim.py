@@ -14,20 +14,16 @@ from __future__ import annotations
 
 from sympy import Derivative, Expr, Product, exp, log, sqrt
 
-from theory import ddpm, gaussian
+from theory import ddpm
 from theory.proof import (
     algebra,
-    by,
     claim,
     complete_the_square,
     function,
     induction,
-    integral,
     let,
-    limit,
     log_normal,
     natural,
-    normal,
     positive,
     real,
     recursion,
@@ -36,9 +32,9 @@ from theory.proof import (
     up_to,
 )
 
-x_t, x_s, x_0, D, eps, y, w, t = real("x_t x_s x_0 D eps y w t")
+x_t, x_s, x_0, D, eps, y, w, t, delta = real("x_t x_s x_0 D eps y w t delta")
 alpha_t, sigma_t, alpha_s, sigma_s, h = positive("alpha_t sigma_t alpha_s sigma_s h")
-kappa, eta, left = unit("kappa eta left")
+kappa, eta = unit("kappa eta")
 k, n = natural("k n")
 
 ddim_step = sigma_s / sigma_t * x_t + (alpha_s - alpha_t * sigma_s / sigma_t) * D
@@ -50,33 +46,38 @@ kept_s, std_s = real("kept"), positive("std")
 
 @claim("ddim.marginals", week=5, source="Song et al. 2021 (DDIM), lemma 1", covers="ddim.marginals")
 def marginals():
-    "Whatever is kept of the noise, if the rest is drawn anew then x_s | x_0 ~ N(alpha_s x_0, sigma_s^2)."
-    slope, g = kept_s / sigma_t, gaussian
-    mean = slope * x_t + alpha_s * x_0 - slope * alpha_t * x_0
-    yield integral(normal(x_t, alpha_t * x_0, sigma_t**2) * normal(x_s, mean, std_s**2), x_t)
-    rest = alpha_s * x_0 - slope * alpha_t * x_0
-    seen = by(g.evidence, {g.mu: alpha_t * x_0, g.v: sigma_t**2, g.y: x_s, g.a: slope, g.b: rest, g.w: std_s**2})
-    yield seen, normal(x_s, alpha_s * x_0, kept_s**2 + std_s**2)
+    """Whatever is kept of the noise, if the rest is drawn anew then x_s | x_0 ~ N(alpha_s x_0, sigma_s^2).
+
+    The law of (x_t, x_s) is that marginal times a Gaussian in x_t, which integrates to one.
+    """
+    variance = kept_s**2 + std_s**2
+    x_s_mean = alpha_s * x_0 + kept_s * (x_t - alpha_t * x_0) / sigma_t
+    yield log_normal(x_t, alpha_t * x_0, sigma_t**2) + log_normal(x_s, x_s_mean, std_s**2)
+    x_t_mean = alpha_t * x_0 + sigma_t * kept_s / variance * (x_s - alpha_s * x_0)
+    back = log_normal(x_t, x_t_mean, (sigma_t * std_s) ** 2 / variance)
+    yield complete_the_square(x_t), log_normal(x_s, alpha_s * x_0, variance) + back
 
 
-alphas, kepts, stds = sequence("alpha", "positive"), sequence("kept", "real"), sequence("std", "positive")
+alphas, kepts, stds = sequence("alpha", "real"), sequence("kept", "real"), sequence("std", "positive")
 
 
 @claim("ddim.marginals_induction", week=5, source="Song et al. 2021 (DDIM), lemma 1", covers="ddim.marginals_induction")
 def marginals_induction():
     """From the noisiest point down, n steps on: mean and variance are still those of the forward chain.
 
-    The grid is counted from the noise, sigma_k^2 = kept_k^2 + std_k^2; ddim.marginals is what one step does.
+    The grid is counted from the noise, sigma_k^2 = kept_k^2 + std_k^2; ddim.marginals is what one step does. A mean
+    that starts off by delta is off by delta times the product of what the steps keep: started right, it stays right.
     """
 
     def variance(k: Expr) -> Expr:
         return kepts(k) ** 2 + stds(k) ** 2
 
-    slope = kepts(k + 1) / sqrt(variance(k))
-    yield recursion(alphas(k + 1) * x_0 + slope * (y - alphas(k) * x_0), y, k, alphas(0) * x_0, n)
-    yield induction(n), alphas(n) * x_0
+    slope = kepts(k) / sqrt(variance(k - 1))
+    mean = alphas(k + 1) * x_0 + slope.subs(k, k + 1) * (y - alphas(k) * x_0)
+    yield recursion(mean, y, k, alphas(0) * x_0 + delta, n)
+    yield induction(n), alphas(n) * x_0 + delta * Product(slope, (k, 1, n))
 
-    yield recursion(slope**2 * y + stds(k + 1) ** 2, y, k, variance(0), n)
+    yield recursion(slope.subs(k, k + 1) ** 2 * y + stds(k + 1) ** 2, y, k, variance(0), n)
     yield induction(n), variance(n)
 
 
@@ -89,8 +90,8 @@ def eta_family():
     std = yield let("std", eta * sigma_s * sqrt(1 - kappa**2))
     kept = yield let("kept", sigma_s * sqrt(1 - eta**2 * (1 - kappa**2)))
     mean = yield let("mean", alpha_s * x_0 + kept * (x_t - alpha_t * x_0) / sigma_t)
-    yield kept**2 + std**2
-    yield algebra, sigma_s**2
+    yield kept
+    yield algebra, sqrt(sigma_s**2 - std**2)
 
     yield mean
     yield algebra, kept / sigma_t * x_t + (alpha_s - kept * alpha_t / sigma_t) * x_0
@@ -188,12 +189,9 @@ def euler_exact():
 
 @claim("ddim.terminal_step", week=5, source="Song et al. 2021 (DDIM), eq. 12", covers="ddim.terminal_step")
 def terminal_step():
-    "From pure noise, alpha_t = 0, the step said by D is finite, and the limit of the others; then for VP, sigma_t = 1."
+    "At alpha_t = 0, pure noise, the step said by D is finite, and the limit of the others, off by O(alpha_t)."
     yield ddim_step.subs(alpha_t, h)
-    yield limit(h), sigma_s / sigma_t * x_t + alpha_s * D
-
-    yield ddim_step.subs({alpha_t: left, sigma_t: sqrt(1 - left**2)})
-    yield limit(left), sigma_s * x_t + alpha_s * D
+    yield up_to(h, 1, -sigma_s / sigma_t * D), sigma_s / sigma_t * x_t + alpha_s * D
 
 
 def ddim_to(s: Expr) -> Expr:
@@ -203,7 +201,6 @@ def ddim_to(s: Expr) -> Expr:
 
 
 B = function("B", kind="increasing")  # integral of beta from 0 to t
-vp_alpha, vp_sigma = exp(-B(t) / 2), sqrt(1 - exp(-B(t)))
 
 
 @claim(
@@ -215,21 +212,18 @@ vp_alpha, vp_sigma = exp(-B(t) / 2), sqrt(1 - exp(-B(t)))
 def euler_probability_flow():
     """One step of size h is one Euler step of the probability-flow ODE in t, up to O(h^2).
 
-    The difference begins with h^2/2 times what the curvature of alpha and sigma adds. First for any schedule, then for
-    VP, dx/dt = -beta (x + score) / 2, beta = B' and alpha = exp(-B/2).
+    The difference begins with h^2/2 times what the curvature of alpha and sigma adds, for any schedule. Then the ODE
+    for VP, alpha = exp(-B/2) with beta = B': dx/dt = -beta (x + score) / 2.
     """
     bend = Derivative(sigma(t), (t, 2)) / sigma(t)
     leading = (bend * x_t + (Derivative(alpha(t), (t, 2)) - alpha(t) * bend) * D) / 2
     yield ddim_to(t - h)
     yield up_to(h, 2, leading), x_t - h * flow(x_t, D)
 
-    vp = {alpha_t: vp_alpha, sigma_t: vp_sigma, alpha_s: vp_alpha.subs(t, t - h), sigma_s: vp_sigma.subs(t, t - h)}
-    beta, slope = Derivative(B(t), t), Derivative(B(t), (t, 2))
-    bend = vp_alpha**2 / vp_sigma**2 * (slope / 2 - beta**2 / 2 - beta**2 * vp_alpha**2 / (4 * vp_sigma**2))
-    fall = vp_alpha * (beta**2 / 4 - slope / 2)
-    score = -(x_t - vp_alpha * D) / vp_sigma**2
-    yield ddim_step.subs(vp, simultaneous=True)
-    yield up_to(h, 2, (bend * x_t + (fall - vp_alpha * bend) * D) / 2), x_t + h * beta / 2 * (x_t + score)
+    preserved = {alpha(t): exp(-B(t) / 2), sigma(t): sqrt(1 - exp(-B(t)))}
+    score = -(x_t - preserved[alpha(t)] * D) / preserved[sigma(t)] ** 2
+    yield flow(x_t, D).subs(preserved, simultaneous=True).doit()
+    yield algebra, -Derivative(B(t), t) / 2 * (x_t + score)
 
 
 half_log_snr = real("half_log_snr_t")

@@ -129,7 +129,7 @@ def kl_nonnegative():
     yield at_least(minimum(v, w)), Integer(0)
 
 
-# --------------------------------------------------------------------------------------------- products and sums
+# ------------------------------------------------------------------------------------------------------ products
 
 
 @claim("gaussian.product", week=3, source="Bromiley 2003, eq. 5-9", covers="gaussian.product")
@@ -141,17 +141,7 @@ def product():
     yield complete_the_square(x), log_normal(mu, nu, v + w) + log_normal(x, mean, variance)
 
 
-@claim("gaussian.sum_of_independents", week=3, source="Bishop 2006, ex. 2.40", covers="gaussian.sum_of_independents")
-def sum_of_independents():
-    "For independent Gaussians means add and variances add: the convolution of the densities."
-    mean, variance = (mu * w + (z - nu) * v) / (v + w), v * w / (v + w)
-    yield integral(normal(x, mu, v) * normal(z - x, nu, w), x)
-    yield algebra, integral(normal(z, mu + nu, v + w) * normal(x, mean, variance), x)
-    yield algebra, normal(z, mu + nu, v + w) * integral(normal(x, mean, variance), x)
-    yield by(normalised_gaussian, {mu: mean, v: variance}), normal(z, mu + nu, v + w)
-
-
-# ------------------------------------------------------------------------------------------------- conditioning
+# ------------------------------------------------------------------------------------ conditioning, and so adding
 
 
 @claim("gaussian.conditioning", week=3, source="Bishop 2006, eq. 2.113-2.117", covers="gaussian.conditioning_scalar")
@@ -168,13 +158,29 @@ def conditioning():
     yield complete_the_square(x), log_normal(x, mean, variance)
 
 
+@claim("gaussian.reversed", week=3, source="Bishop 2006, eq. 2.113-2.117")
+def reversed_order():
+    "So x then y given x is y then x given y, whatever test function h looks at x."
+    mean, variance = (w * mu + a * v * (y - b)) / (a**2 * v + w), v * w / (a**2 * v + w)
+    yield integral(h(x) * normal(x, mu, v) * normal(y, a * x + b, w), x)
+    yield algebra, normal(y, a * mu + b, a**2 * v + w) * integral(h(x) * normal(x, mean, variance), x)
+
+
 @claim("gaussian.evidence", week=3, source="Bishop 2006, eq. 2.115")
 def evidence():
     "The law of y = a x + b + noise alone: the prior's variance is carried along, the noise's is added."
     mean, variance = (w * mu + a * v * (y - b)) / (a**2 * v + w), v * w / (a**2 * v + w)
+    seen = normal(y, a * mu + b, a**2 * v + w)
     yield integral(normal(x, mu, v) * normal(y, a * x + b, w), x)
-    yield algebra, normal(y, a * mu + b, a**2 * v + w) * integral(normal(x, mean, variance), x)
-    yield by(normalised_gaussian, {mu: mean, v: variance}), normal(y, a * mu + b, a**2 * v + w)
+    yield by(reversed_order, {h: Lambda(x, Integer(1))}), seen * integral(normal(x, mean, variance), x)
+    yield by(normalised_gaussian, {mu: mean, v: variance}), seen
+
+
+@claim("gaussian.sum_of_independents", week=3, source="Bishop 2006, ex. 2.40", covers="gaussian.sum_of_independents")
+def sum_of_independents():
+    "For independent Gaussians means add and variances add: the convolution of the densities."
+    yield integral(normal(x, mu, v) * normal(z - x, nu, w), x)
+    yield by(evidence, {y: z, a: 1, b: nu}), normal(z, mu + nu, v + w)
 
 
 x_1, x_2, mu_1, mu_2, S_12 = real("x_1 x_2 mu_1 mu_2 S_12")

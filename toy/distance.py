@@ -13,9 +13,9 @@ Any other Gaussian mixture: E|z| = 1/(2 sqrt pi) int_0^inf (1 - E exp(-s |z|^2))
 log s; its relative error is below 1e-10.
 
 Within a sample, the sums over pairs s_i = sum_j |x_i - x_j|. On a line one sort gives them all. In the plane
-|z| = pi/2 times the mean of |theta . z| over directions theta, and equally spaced ones make that mean converge fast:
-ANGLES sorts replace n^2 distances. The halves of the angles, taken alone, must agree to AGREE; where they don't
-(points on a lattice) and in more dimensions the distances are summed one by one.
+|z| = pi/2 times the mean of |theta . z| over directions theta, and equally spaced ones make that mean converge fast: a
+hundred sorts replace n^2 distances. Angles are doubled until the new ones alone agree with the old ones to AGREE (the
+mean of both is closer than that). Few points, more dimensions, or no agreement: distances are summed one by one.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from toy.points import Points
 from toy.world import World, at_level
 
 CHUNK = 2**21  # numbers held at once in a pairwise sum
-ANGLES = 128
-AGREE = 1e-7  # relative; the sum over all angles is closer than its halves are to each other
+FEW = 2048  # rows up to which all distances are cheaper than sorts
+ANGLES, MOST_ANGLES = 64, 2048
+AGREE = 1e-7  # relative
 
 
 @singledispatch
@@ -56,15 +57,24 @@ def distance_sums(x: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
     x, _, _ = at_level(x, 1.0, 0.0, x.shape[-1])
     if x.shape[1] == 1:
         return _line_sums(x[:, 0])
-    if x.shape[1] == 2:
-        angle = math.pi * torch.arange(ANGLES, dtype=torch.float64) / ANGLES
-        halves = [torch.zeros_like(x[:, 0]), torch.zeros_like(x[:, 0])]
-        for k, theta in enumerate(torch.stack((angle.cos(), angle.sin()), -1).to(x)):
-            halves[k % 2] += math.pi / ANGLES * _line_sums(x @ theta)
-        even, odd = (float(half.sum()) for half in halves)
-        if abs(even - odd) <= AGREE * even:
-            return (halves[0] + halves[1]) / 2
+    if x.shape[1] == 2 and len(x) > FEW:
+        angles, sums = ANGLES, _direction_sums(x, ANGLES, 0.0)
+        while angles < MOST_ANGLES:
+            between = _direction_sums(x, angles, 0.5)
+            apart, size = float((between - sums).sum()), float(sums.sum())
+            angles, sums = 2 * angles, (sums + between) / 2
+            if abs(apart) <= AGREE * size:
+                return sums
     return torch.cat([_distances(rows, x).sum(-1) for rows in x.split(max(1, CHUNK // len(x)))])
+
+
+def _direction_sums(x: Tensor, count: int, shift: float) -> Tensor:
+    """pi/2 times the mean of sum_j |theta . (x_i - x_j)| over the angles pi (k + shift)/count, k < count."""
+    angle = math.pi * (torch.arange(count, dtype=torch.float64) + shift) / count
+    sums = torch.zeros_like(x[:, 0])
+    for theta in torch.stack((angle.cos(), angle.sin()), -1).to(x):
+        sums += math.pi / 2 / count * _line_sums(x @ theta)
+    return sums
 
 
 def _line_sums(z: Tensor) -> Tensor:

@@ -91,15 +91,16 @@ class Mixture(World):
 
     def sample(self, n: int, generator: Generator, label: Label = None) -> Float[Tensor, "n dim"]:
         """n draws of x_0; given labels, of the conditional law of each."""
-        k = _choose(self._log_weights(label, n).exp(), n, generator)
-        return self._draw(k, self.means[k], self.variances[k], generator)
+        k = _choose(self._log_weights(label, n).exp().to(generator.device), n, generator)
+        return self._draw(k, self.means.to(k.device)[k], self.variances.to(k.device)[k], generator)
 
     def sample_labelled(self, n: int, generator: Generator) -> tuple[Float[Tensor, "n dim"], Int[Tensor, " n"]]:
         """n independent pairs (x_0, label)."""
         if self.labels is None:
             raise ValueError(f"world {self.name} has no labels")
-        k = _choose(self.weights[None], n, generator)
-        return self._draw(k, self.means[k], self.variances[k], generator), self.labels[k]
+        k = _choose(self.weights[None].to(generator.device), n, generator)
+        means, variances, labels = (part.to(k.device)[k] for part in (self.means, self.variances, self.labels))
+        return self._draw(k, means, variances, generator), labels
 
     def log_density(self, x: Tensor, alpha: Level = 1.0, sigma: Level = 0.0, label: Label = None) -> Tensor:
         x64, alpha, sigma = at_level(x, alpha, sigma, self.dim)
@@ -189,7 +190,7 @@ class Mixture(World):
             return self.weights.log()[None]
         if isinstance(label, Tensor) and label.ndim and label.shape != (n,):
             raise ValueError(f"label must be an integer or have shape [{n}] (the batch), got {list(label.shape)}")
-        weights = self.weights * self._carrying(torch.as_tensor(label).reshape(-1, 1))
+        weights = self.weights * self._carrying(torch.as_tensor(label).reshape(-1, 1).to(self.weights.device))
         return (weights / weights.sum(-1, keepdim=True)).log()
 
     def _carrying(self, label: Tensor | int) -> Tensor:

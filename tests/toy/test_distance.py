@@ -93,7 +93,7 @@ def test_checkerboard_self_distance_is_the_mean_over_its_squares():
 @pytest.mark.parametrize("name", WORLDS)
 @pytest.mark.parametrize("n", [7, 3000])
 def test_distance_sums_are_the_sums_of_distances(name, n):
-    """The sorted directions against each pair's distance; on the points' lattice angles must be found wanting."""
+    """The sorted directions against each pair's distance; the points' few distinct angles need more directions."""
     x = make(name).sample(n, torch.Generator().manual_seed(0))
     direct = torch.cat([(rows[:, None] - x).norm(dim=-1).sum(-1) for rows in x.split(500)])
     assert float(distance_sums(x).sum()) == pytest.approx(float(direct.sum()), rel=1e-7)

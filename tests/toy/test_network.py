@@ -46,7 +46,7 @@ def test_the_first_prediction_is_zero_and_every_weight_can_learn():
 def test_it_learns_the_denoiser_of_the_ring():
     """500 steps on E|x_0 - network|^2, x_t = cos(t pi/2) x_0 + sin(t pi/2) eps; its excess over the exact denoiser.
 
-    E|network - D|^2 is 1.3 before training (for the zero prediction, about E|D|^2); measured after: 0.02 to 0.03.
+    E|network - D|^2 is 1.07 before training, E|D|^2; after it 0.008 to 0.012 for three seeds.
     """
     world, generator = make("ring"), torch.Generator().manual_seed(0)
     network = Network(width=64, depth=2)
@@ -64,7 +64,7 @@ def test_it_learns_the_denoiser_of_the_ring():
         optimizer.step()
     t, alpha, sigma, _, x = batch(4000)
     excess = (network(x, t) - world.denoiser(x, alpha, sigma)).square().sum(-1).mean()
-    assert excess < 0.08
+    assert excess < 0.03
 
 
 def test_wrong_inputs_are_refused():

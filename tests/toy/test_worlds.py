@@ -104,9 +104,9 @@ def test_density_integrates_to_one(name, alpha, sigma):
 
 @ALL
 def test_sampling_follows_the_law(name):
-    """The pooled energy ratio of 30 sets has the standard deviation 0.03; detects D^2 = 0.15 E|Y - Y'|/200."""
+    """The pooled energy ratio of 30 sets has the standard deviation 0.03; detects D^2 = 0.15 E|Y - Y'|/100."""
     world, generator = make(name), seeded(3)
-    ratio = energy_ratio(world, [world.sample(200, generator) for _ in range(30)])
+    ratio = energy_ratio(world, [world.sample(100, generator) for _ in range(30)])
     assert abs(ratio.mean - 1) < 0.15
 
 
@@ -117,7 +117,7 @@ def test_posterior_draws_given_noised_data_follow_the_law(name, alpha, sigma):
     world, generator = make(name), seeded(4)
     sets = []
     for _ in range(30):
-        _, x = world.noised(200, alpha, sigma, generator)
+        _, x = world.noised(100, alpha, sigma, generator)
         sets.append(world.posterior_sample(x, alpha, sigma, generator))
     assert abs(energy_ratio(world, sets).mean - 1) < 0.15
 
@@ -289,6 +289,7 @@ def test_gaussian_of_any_dimension_is_linear_regression(dim):
     assert torch.allclose(world.denoiser(x, 0.7, 0.5), m + (x - 0.7 * m) @ gain.T)
     assert torch.allclose(world.posterior_covariance(x, 0.7, 0.5), C - 0.7 * gain @ C)
     assert torch.allclose(world.log_density(x, 0.7, 0.5), normal.log_prob(x))
+    assert torch.allclose(world.at(0.7, 0.5).log_density(x), normal.log_prob(x))
 
 
 def test_covariances_of_every_form_give_the_law_they_say():

@@ -18,6 +18,7 @@ from typing import Any
 
 from sympy import Derivative, Expr, Integral, Rational, exp, expand, factorial, sqrt
 
+from theory.ddim import eta_family
 from theory.probability import log_bound
 from theory.proof import (
     algebra,
@@ -165,8 +166,7 @@ def kappa_ratio():
     yield algebra, alpha_t * sigma_s / (alpha_s * sigma_t)
 
 
-kept = sigma_s * sqrt(1 - eta**2 + eta**2 * kappa**2)
-fresh = eta * sigma_s * sqrt(1 - kappa**2)
+kept = eta_family.part("kept")
 
 
 @claim("solver.ddim_row", week=5, source="Song et al. 2021 (DDIM), eq. 12")
@@ -175,17 +175,7 @@ def ddim_row():
     state = yield let("state", kept / sigma_t)
     denoised = yield let("denoised", alpha_s - alpha_t * kept / sigma_t)
     yield alpha_s * x_0 + kept * (x_t - alpha_t * x_0) / sigma_t
-    yield algebra, state * x_t + denoised * x_0
-
-
-@claim("solver.ddim_consistency", week=5, source="Song et al. 2021 (DDIM), lemma 1")
-def ddim_consistency():
-    "The row takes mean alpha_t x_0 to alpha_s x_0 and variance sigma_t^2 to sigma_s^2, for every eta and step size."
-    state, denoised = kept / sigma_t, alpha_s - alpha_t * kept / sigma_t
-    yield state * (alpha_t * x_0) + denoised * x_0
-    yield algebra, alpha_s * x_0
-    yield state**2 * sigma_t**2 + fresh**2
-    yield algebra, sigma_s**2
+    yield by(eta_family, {}, chain=1), state * x_t + denoised * x_0
 
 
 @claim("solver.ddpm_row", week=4, source="Ho et al. 2020, eq. 7")

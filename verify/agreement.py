@@ -293,7 +293,10 @@ def _halves(values: Sequence[Any]) -> tuple[Array, Array]:
     """Each ball as a double and the double of what is left; nan where it is not finite."""
     with _bits(max(PRECISIONS)):
         high = [float(v.real.mid()) if v.is_finite() else math.nan for v in values]
-        low = [float((v.real - h).mid()) if math.isfinite(h) else math.nan for v, h in zip(values, high, strict=True)]
+        rest = [v.real - h if math.isfinite(h) else arb("nan") for v, h in zip(values, high, strict=True)]
+        low = [
+            0.0 if r.contains(0) else float(r.mid()) for r in rest
+        ]  # a double to within what is certain is that double
     return np.array(high), np.array(low)
 
 
@@ -345,6 +348,7 @@ def _errors(
     """|error| in units of the running bound, and of u (condition number + 1) |f|; infinite where y is not finite."""
     with np.errstate(all="ignore"):
         error = np.abs((y - value) - low)
+        error = np.where(error <= 10.0 ** (2 - DIGITS) * np.abs(value), 0.0, error)  # the reference's own last digits
         error = np.where(np.isnan(value), 0.0, np.where(np.isfinite(error), error, np.inf))
         allowed = np.where(np.isnan(bound), 0.0, bound)
         in_bound = np.where(np.isfinite(error) & np.isinf(allowed), 0.0, error / allowed)

@@ -57,9 +57,9 @@ def min_snr_weight(half_log_snr: Tensor, gamma: Scalar) -> Tensor:
 
 
 @formula("parameterization.truncated_snr.weight")
-def truncated_snr_weight(half_log_snr: Tensor) -> Tensor:
-    """max(SNR, 1)."""
-    return torch.exp(2 * half_log_snr).clamp(min=1)
+def truncated_snr_weight(half_log_snr: Tensor, floor: Scalar) -> Tensor:
+    """max(SNR, floor)."""
+    return torch.exp(2 * half_log_snr).clamp(min=floor)
 
 
 @formula("parameterization.weight_p2.weight")
@@ -102,7 +102,7 @@ WEIGHTS: dict[str, Weight] = {
     "simple": Weight("eps", "time", simple_weight),
     "elbo": Weight("eps", "half_log_snr", simple_weight),
     "min_snr": Weight("x0", "time", min_snr_weight, {"gamma": 5.0}),
-    "truncated_snr": Weight("x0", "time", truncated_snr_weight),
+    "truncated_snr": Weight("x0", "time", truncated_snr_weight, {"floor": 1.0}),
     "p2": Weight("eps", "time", p2_weight, {"gamma": 1.0, "k": 1.0}),
     "edm": Weight("x0", "time", edm_weight, {"sigma_data": 0.5}),
     "sigmoid": Weight("eps", "half_log_snr", sigmoid_weight, {"bias": 0.0}),
@@ -134,8 +134,8 @@ def amplification(source: str, target: str, kernel: Kernel) -> Tensor:
 def loss_weight(name: str, kind: str, kernel: Kernel, **options: float) -> Tensor:
     """Weight on the squared error of a prediction of `kind`, for t uniform on [0, 1]; shape of the kernel's values.
 
-    `options` are the weight's own (gamma, k, sigma_data, bias, mean, scale). Raises ValueError for an unknown name, and
-    (on the CPU) where the weight is infinite: elbo at t = 0, say.
+    `options` are the weight's own (gamma, floor, k, sigma_data, bias, mean, scale). Raises ValueError for an unknown
+    name, and (on the CPU) where the weight is infinite: elbo at t = 0, say.
     """
     check_kind(kind)
     if name == "plain":

@@ -213,7 +213,7 @@ def ends():
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 half_log_snr, bias, mean = real("half_log_snr bias mean")
-gamma, k, scale, sigma_data = positive("gamma k scale sigma_data")
+gamma, floor, k, scale, sigma_data = positive("gamma floor k scale sigma_data")
 SNR = exp(2 * half_log_snr)
 sigma_here = alpha * exp(-half_log_snr)
 VP = {alpha: 1 / sqrt(1 + exp(-2 * half_log_snr))}  # alpha^2 + sigma^2 = 1
@@ -255,10 +255,10 @@ def min_snr():
 
 @claim("parameterization.truncated_snr", source="Salimans & Ho 2022, sec. 4")
 def truncated_snr():
-    "max(SNR, 1) on x0 is max(SNR, 1)/(SNR + 1) on v under VP."
-    weight = yield let("weight", exp(-least(-2 * half_log_snr, Integer(0))))
+    "max(SNR, floor) on x0, with floor = 1 in the paper, is max(SNR, floor)/(SNR + 1) on v under VP."
+    weight = yield let("weight", exp(-least(-2 * half_log_snr, -log(floor))))
     yield 2 * log(weight)
-    yield algebra, 2 * half_log_snr + Abs(2 * half_log_snr)
+    yield algebra, 2 * half_log_snr + log(floor) + Abs(2 * half_log_snr - log(floor))
 
     yield weight / amplified(alpha * noise - sigma * x0).subs(VP)
     yield algebra, weight / (SNR + 1)

@@ -21,7 +21,6 @@ from theory.proof import (
     function,
     induction,
     let,
-    minimum,
     natural,
     positive,
     real,
@@ -342,30 +341,25 @@ def zero_terminal_snr():
     yield algebra, Integer(1)
 
 
-LOG_STEP = unit("x")
+@claim("schedule.log_step", source="Taylor's theorem with remainder")
+def log_step():
+    """-log(1 - x) - x - x^2/2 begins with x^3/3 and grows at the rate x^2/(1 - x) >= 0.
 
+    So T steps of x = O(1/T) leave out something between 0 and O(1/T^2) when they keep x + x^2/2 of each.
+    """
+    x = unit("x")
+    yield Derivative(-log(1 - x) - x - x**2 / 2, x)
+    yield algebra, x**2 / (1 - x)
 
-@claim("schedule.log_step_above", source="Taylor's theorem with remainder")
-def log_step_above():
-    "-log(1 - x) is at least x + x^2/2."
-    x = LOG_STEP
     yield -log(1 - x)
-    yield at_least(minimum(x, 0)), x + x**2 / 2
-
-
-@claim("schedule.log_step_below", source="Taylor's theorem with remainder")
-def log_step_below():
-    "-log(1 - x) is at most x + x^2/2 + x^3/(3 (1 - x)): what T steps of size O(1/T) leave out is O(1/T^2)."
-    x = LOG_STEP
-    yield x + x**2 / 2 + x**3 / (3 * (1 - x))
-    yield at_least(minimum(x, 0)), -log(1 - x)
+    yield up_to(x, 3, Rational(1, 3)), x + x**2 / 2
 
 
 @claim("schedule.linear_beta_limit", week=5, source="Song et al. 2021, app. B", covers="schedule.linear_beta_limit")
 def linear_beta_limit():
     """x_k = h beta(k h), h = 1/T: sum of x_k + x_k^2/2 = B(1) + h (beta(1) - beta(0) + int beta^2)/2 + O(h^2), sharp.
 
-    By the two claims above, -log alpha_bar_T = -sum of log(1 - x_k) lies between this sum and O(h^2) more. So
+    By the claim above, -log alpha_bar_T = -sum of log(1 - x_k) lies between this sum and O(h^2) more. So
     alpha_bar_T = exp(-B(1)) up to O(1/T), with that leading term.
     """
     h, b, slope = positive("h b slope")  # beta(t) = b + slope t
@@ -374,7 +368,7 @@ def linear_beta_limit():
     first, second = b * n + slope * h * n * (n + 1) / 2, (
         b**2 * n + b * slope * h * n * (n + 1) + slope**2 * h**2 * n * (n + 1) * (2 * n + 1) / 6
     )
-    yield recursion(y + step + step**2 / 2, y, k, 0, n)
+    yield recursion(y + step * (1 + step / 2), y, k, 0, n)
     yield induction(n), h * first + h**2 * second / 2
 
     at_one = {n: 1 / h}  # T = 1/h steps

@@ -6,7 +6,7 @@ that of X. For a vector Z read each coordinate by itself: squared errors add ove
 
 from __future__ import annotations
 
-from sympy import Derivative, Expr, Integer, log, sqrt
+from sympy import Derivative, Expr, Integer, exp, log, sqrt
 
 from theory.proof import (
     algebra,
@@ -18,7 +18,6 @@ from theory.proof import (
     integral,
     leibniz,
     minimum,
-    normal,
     normalised,
     parts,
     positive,
@@ -157,7 +156,8 @@ def denoiser_jacobian():
     The law of (x_0i, x_0j) is that of (a_i(y), a_j(y)) for a hidden y, as every law in the plane is; w(y) is, up to a
     factor, the density of y times the kernel of all other coordinates.
     """
-    seen = w(y) * normal(x_i, alpha_t * a_i(y), sigma_t**2) * normal(x_j, alpha_t * a_j(y), sigma_t**2)
+    distance2 = (x_i - alpha_t * a_i(y)) ** 2 + (x_j - alpha_t * a_j(y)) ** 2
+    seen = w(y) * exp(-distance2 / (2 * sigma_t**2))  # the kernel's constant cancels
 
     def given(of: Expr) -> Expr:
         return integral(of * seen, y) / integral(seen, y)

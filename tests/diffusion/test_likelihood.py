@@ -90,8 +90,9 @@ def test_images_float32_and_constant_denoisers() -> None:
     value = log_likelihood(lambda x, t: schedule.alpha(t) * x, schedule, x, log_prior=standard_normal)
     assert value.dtype == torch.float32
     torch.testing.assert_close(value, standard_normal(x), rtol=0, atol=1e-4)
-    point = log_likelihood(lambda x, t: torch.zeros_like(x), schedule, x.double(), start=0.5)
-    variance = schedule.sigma(torch.tensor(0.5, dtype=DOUBLE)) ** 2
+    edm = SCHEDULES["edm"]()  # the law of a point at 0 is N(0, sigma^2) all the way to sigma = 80
+    point = log_likelihood(lambda x, t: torch.zeros_like(x), edm, x.double(), start=0.5)
+    variance = edm.sigma(torch.tensor(0.5, dtype=DOUBLE)) ** 2
     normal = -0.5 * (x.double() ** 2 / variance + torch.log(2 * math.pi * variance)).flatten(1).sum(1)
     torch.testing.assert_close(point, normal, rtol=0, atol=1e-4)
 

@@ -1,8 +1,8 @@
 """What particles and curves of the scenes are made of: arrays computed once, from the worlds, and kept.
 
-A scene asks for arrays by a recipe. The recipe's parameters, the project's sources behind it and the libraries' versions
-name the file under `.cache/seminar/arrays`, so arrays are never stale and never computed twice. All randomness
-comes from the recipe's seed; nothing is drawn or evaluated while frames are rendered.
+A scene asks for arrays by a recipe. The recipe's parameters, the project's sources behind it and the libraries'
+versions name the file under `.cache/seminar/arrays`, so arrays are never stale and never computed twice. All
+randomness comes from the recipe's seed; nothing is drawn or evaluated while frames are rendered.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from diffusion.ddpm import step_mean
 from diffusion.sampling import sample
 from diffusion.schedules import Schedule, cosine, discrete, linear_betas
 from diffusion.solvers import ddim
 from theory.proof import cache
-from torch import Tensor
 from toy.mixture import Mixture
 from toy.worlds import make
 
@@ -41,7 +42,7 @@ def kept(recipe: Callable[..., Arrays]) -> Callable[..., Arrays]:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_suffix(f".{os.getpid()}.npz")
-            np.savez(unfinished, **recipe(**parameters))
+            np.savez(unfinished, **recipe(**parameters))  # type: ignore[arg-type]
             unfinished.replace(path)  # a file that is there is whole
         with np.load(path) as file:
             return dict(file)
@@ -51,10 +52,15 @@ def kept(recipe: Callable[..., Arrays]) -> Callable[..., Arrays]:
 
 @kept
 def forward_chain(
-    world: str = "ring", particles: int = 2000, steps: int = 1000, frames: int = 125, cells: int = 96,
-    reach: float = 4.0, seed: int = 0,
+    world: str = "ring",
+    particles: int = 2000,
+    steps: int = 1000,
+    frames: int = 125,
+    cells: int = 96,
+    reach: float = 4.0,
+    seed: int = 0,
 ) -> Arrays:
-    """DDPM's forward chain, x_t = sqrt(1 - beta_t) x_s + sqrt(beta_t) eps, every steps / frames of its steps, and its law.
+    """DDPM's forward chain, x_t = sqrt(1 - beta_t) x_s + sqrt(beta_t) eps, every steps / frames steps, and its law.
 
     t, alpha, sigma [frames + 1]; x [frames + 1, particles, 2]; density [frames + 1, cells, cells] on the square of
     half-width `reach`, at cell centres, first row lowest, in units of each frame's maximum.
@@ -73,7 +79,9 @@ def forward_chain(
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
     axis = reach * (2 * (torch.arange(cells, dtype=torch.float64) + 0.5) / cells - 1)
     points = torch.cartesian_prod(axis, axis).flip(-1)  # rows are y
-    log_density = torch.stack([truth.log_density(points, float(a), float(s)) for a, s in zip(alpha, sigma, strict=True)])
+    log_density = torch.stack(
+        [truth.log_density(points, float(a), float(s)) for a, s in zip(alpha, sigma, strict=True)]
+    )
     density = (log_density - log_density.amax(1, keepdim=True)).exp().reshape(-1, cells, cells)
     x = torch.stack(states[:: steps // frames])
     return _arrays(t=t, alpha=alpha, sigma=sigma, x=x.float(), density=density.float())
@@ -142,7 +150,9 @@ def _ddim(world: Mixture, schedule: Schedule, grid: Tensor, x_T: Tensor) -> tupl
     def denoiser(x: Tensor, t: Tensor) -> Tensor:
         return world.denoiser(x, schedule.alpha(t), schedule.sigma(t))
 
-    states = sample(denoiser, ddim(schedule, grid), x_T[:, None], callback=lambda i, x, D: predictions.append(D), record=True)
+    states = sample(
+        denoiser, ddim(schedule, grid), x_T[:, None], callback=lambda i, x, D: predictions.append(D), record=True
+    )
     return states[..., 0], torch.stack(predictions)[..., 0]
 
 

@@ -31,7 +31,7 @@ class Row:
         return tuple(dict.fromkeys(claim.split(".")[0] for claim in self.claims))
 
 
-SCENES = (
+SCENES: tuple[Row, ...] = (
     Row("week3/complete_the_square", "Completing the square", ("ddpm.posterior",)),
     Row("week4/forward_process", "The forward process", ("ddpm.forward", "ddpm.chain")),
     Row("week5/ddim_is_euler", "DDIM is an Euler step", ("ddim.euler_exact", "solver.ddim_error")),
@@ -44,7 +44,9 @@ def select(week: str | None = None, scene: str | None = None) -> tuple[Row, ...]
     if week is not None:
         rows = tuple(row for row in rows if row.week in (week, f"week{week}"))
         if not rows:
-            raise ValueError(f"no scenes for week {week!r}; there are {', '.join(sorted({row.week for row in SCENES}))}")
+            raise ValueError(
+                f"no scenes for week {week!r}; there are {', '.join(sorted({row.week for row in SCENES}))}"
+            )
     if scene is not None:
         found = tuple(row for row in rows if scene in (row.name, row.name.split("/")[1]))
         if not found:

@@ -14,11 +14,11 @@ from functools import cache
 import numpy as np
 import sympy as sp
 from sympy import Expr
-from theory.proof.export import Exported, export
-from theory.proof.writing import write
 
 from animations import style
 from animations.text import Typeset
+from theory.proof.export import Exported, export
+from theory.proof.writing import write
 
 HUES = {"x_0": style.DATA, "x_t": style.NOISE, "eps": style.NOISE, "mean": style.MODEL, "variance": style.MODEL}
 
@@ -104,7 +104,9 @@ def said(claim: str, part: str | None = None, line: int = -1) -> Said:
 
 def equation(left: Said, right: Said, size: float = style.FORMULA) -> Formula:
     """Two lines of one chain, or a name and what it stands for."""
-    return Formula(_coloured(f"{write(left.expression, 'typst')} = {write(right.expression, 'typst')}"), right.claim, size)
+    return Formula(
+        _coloured(f"{write(left.expression, 'typst')} = {write(right.expression, 'typst')}"), right.claim, size
+    )
 
 
 def definition(claim: str, part: str, size: float = style.FORMULA) -> Formula:
@@ -131,7 +133,7 @@ def orders(claim: str) -> tuple[int, ...]:
 
 
 def _power_beyond(beyond: str) -> int:
-    """"O(h^3)" -> 3."""
+    """ "O(h^3)" -> 3."""
     return int(beyond.rpartition("^")[2].rstrip(")"))
 
 
@@ -139,7 +141,7 @@ def _coloured(typst: str) -> str:
     """Typst source with whole symbols in their hue; a longer name that contains one is left alone."""
     for symbol, hue in HUES.items():
         name = rf"(?<![\w.\"]){re.escape(write(sp.Symbol(symbol), 'typst'))}(?![\w.\"])"
-        typst = re.sub(name, lambda found, hue=hue: _in_hue(found[0], hue), typst)
+        typst = re.sub(name, _in_hue(r"\g<0>", hue), typst)
     return typst
 
 

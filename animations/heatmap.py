@@ -22,7 +22,12 @@ class HeatMap(Raster):
     """values [rows, columns] in [0, 1], first row at the bottom (y grows with the row); colour a hue or rgb [3]."""
 
     def __init__(self, values: np.ndarray, box: Box, *, colour: str | np.ndarray, **options: Any) -> None:
-        corners = [[box.left, box.bottom, 0], [box.right, box.bottom, 0], [box.left, box.top, 0], [box.right, box.top, 0]]
+        corners = [
+            [box.left, box.bottom, 0],
+            [box.right, box.bottom, 0],
+            [box.left, box.top, 0],
+            [box.right, box.top, 0],
+        ]
         super().__init__(np.array(corners), **options)
         self.set_values(values)
         self.set_colour(colour)

@@ -4,8 +4,8 @@ A particle of radius r at c covers a pixel with centre p by
 
     a(p) = opacity * clip(r + 1/2 - |p - c|, 0, 1)          (a disc with a one-pixel soft edge; r in pixels)
 
-Particles are draws from a law, and draws have no order: the picture must not depend on which of them comes first. Painting
-them one over another does depend on it, so light is counted per pixel instead:
+Particles are draws from a law, and draws have no order: the picture must not depend on which of them comes first.
+Painting them one over another does depend on it, so light is counted per pixel instead:
 
     T = prod_i (1 - a_i)                                    the part of the background that still shows
     C = sum_i a_i colour_i / sum_i a_i                      the mean colour of what covers it
@@ -65,7 +65,9 @@ def splat(pixels: np.ndarray, centres: np.ndarray, radius: float, colours: np.nd
         light = [total(cover * c[:, None])[touched] for c in colours[seen].T.astype(np.float32)]
         source = np.stack(light, axis=1) / total(cover)[touched][:, None]
     source = np.pad(source, ((0, 0), (0, 1)), constant_values=1.0)  # paint is opaque where it covers
-    words = pixels.reshape(-1, 4).view(np.uint32)[:, 0]  # a pixel moved as one word: ten times faster than as four bytes
+    words = pixels.reshape(-1, 4).view(np.uint32)[
+        :, 0
+    ]  # a pixel moved as one word: ten times faster than as four bytes
     ground = words[target, None].view(np.uint8)
     words[target] = np.rint(ground * (1 - shade) + 255 * source * shade).astype(np.uint8).view(np.uint32)[:, 0]
 
@@ -101,13 +103,17 @@ class ParticleCloud(Raster):
         self.set_colours(colour)
         self.alpha = np.ones(1) if alpha is None else np.asarray(alpha, dtype=float)
         if len(self.alpha) not in (1, len(self.points)) or self.alpha.min() < 0 or self.alpha.max() > 1:
-            raise ValueError(f"ParticleCloud: alpha has shape {self.alpha.shape}, expected [{len(self.points)}] numbers in [0, 1]")
+            raise ValueError(
+                f"ParticleCloud: alpha has shape {self.alpha.shape}, expected [{len(self.points)}] numbers in [0, 1]"
+            )
 
     def set_colours(self, colour: str | np.ndarray) -> Self:
         """One hue for all, or one colour for each particle."""
         colours = np.atleast_2d(rgb(colour) if isinstance(colour, str) else np.asarray(colour, dtype=float))
         if colours.shape not in ((1, 3), (len(self.points), 3)) or colours.min() < 0 or colours.max() > 1:
-            raise ValueError(f"ParticleCloud: colours {colours.shape}, expected [3] or [{len(self.points)}, 3] numbers in [0, 1]")
+            raise ValueError(
+                f"ParticleCloud: colours {colours.shape}, expected [3] or [{len(self.points)}, 3] numbers in [0, 1]"
+            )
         self.colours = colours
         return self
 

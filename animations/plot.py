@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from manim import DOWN, LEFT, UP, Line, Mobject, Rectangle, VGroup, VMobject
+from manim import DOWN, LEFT, UP, Line, Rectangle, VGroup, VMobject
 
 from animations import style
 from animations.style import Box
@@ -23,13 +23,15 @@ class Axis:
 
     low: float
     high: float
-    label: Mobject | str = ""
-    ticks: Sequence[tuple[float, Mobject | str]] = ()
+    label: VMobject | str = ""
+    ticks: Sequence[tuple[float, VMobject | str]] = ()
     log: bool = False
 
     def place(self, values: np.ndarray) -> np.ndarray:
         """0 at low, 1 at high."""
-        low, high, values = (np.log(v) if self.log else np.asarray(v, dtype=float) for v in (self.low, self.high, values))
+        low, high, values = (
+            np.log(v) if self.log else np.asarray(v, dtype=float) for v in (self.low, self.high, values)
+        )
         return (values - low) / (high - low)
 
 
@@ -39,17 +41,19 @@ class Plane(VGroup):
     def __init__(self, box: Box, x: Axis, y: Axis) -> None:
         self.box, self.x, self.y = box, x, y
         ground = Rectangle(width=box.width, height=box.height, stroke_width=0, fill_color=style.PANEL, fill_opacity=1)
-        corner = np.array([box.left, box.bottom, 0])
-        lines = [Line(corner, [box.right, box.bottom, 0]), Line(corner, [box.left, box.top, 0])]
+        corner = (box.left, box.bottom, 0.0)
+        lines = [Line(corner, (box.right, box.bottom, 0.0)), Line(corner, (box.left, box.top, 0.0))]
         axes = VGroup(*lines).set_stroke(style.QUIET, style.THIN)
         super().__init__(ground.move_to(box.centre), axes)
         self.labels = VGroup(*self._ticks(x, 0), *self._ticks(y, 1))
         if label := _label(x.label):
-            crowded = any(0.2 < x.place(np.array(value)) < 0.8 for value, _ in x.ticks)  # ticks leave no room beside them
+            crowded = any(
+                0.2 < x.place(np.array(value)) < 0.8 for value, _ in x.ticks
+            )  # ticks leave no room beside them
             bottom = self.labels.get_bottom()[1] if crowded else box.bottom
-            self.labels.add(label.next_to([box.centre[0], bottom, 0], DOWN, buff=0.12))
+            self.labels.add(label.next_to((box.centre[0], bottom, 0.0), DOWN, buff=0.12))
         if label := _label(y.label):
-            self.labels.add(label.next_to([box.left, box.top, 0], UP, buff=0.12, aligned_edge=LEFT))
+            self.labels.add(label.next_to((box.left, box.top, 0.0), UP, buff=0.12, aligned_edge=LEFT))
         self.add(self.labels)
 
     def at(self, values: np.ndarray) -> np.ndarray:
@@ -64,8 +68,11 @@ class Plane(VGroup):
         return VMobject(stroke_color=hue, stroke_width=width).set_points_as_corners(self.at(values))
 
     def truth(self, values: np.ndarray, dashes: int = 40, width: float = style.LINE) -> VMobject:
-        """The same, dashed: closed-form truth, or a proved law. Dashes have equal numbers of samples, not equal lengths:
-        the dashes of one curve on two planes are the same pieces of it."""
+        """The same, dashed: closed-form truth, or a proved law.
+
+        Dashes have equal numbers of samples, not equal lengths: the dashes of one curve on two planes are the same
+        pieces of it, and morph into each other.
+        """
         line, samples = self.at(values), np.arange(len(values))
         dashed = VMobject(stroke_color=style.TRUTH, stroke_width=width)
         for start in np.linspace(0, len(values) - 1, dashes + 1)[:-1]:
@@ -74,16 +81,16 @@ class Plane(VGroup):
             dashed.append_points(VMobject().set_points_as_corners(corners).points)
         return dashed
 
-    def _ticks(self, axis: Axis, which: int) -> list[Mobject]:
-        marks: list[Mobject] = []
+    def _ticks(self, axis: Axis, which: int) -> list[VMobject]:
+        marks: list[VMobject] = []
         for value, text in axis.ticks:
-            place = axis.place(np.array(value))
+            place = float(axis.place(np.array(value)))
             across, up = (self.box.width * place, 0) if which == 0 else (0, self.box.height * place)
             mark = words(text, style.TICK, style.QUIET) if isinstance(text, str) else text
             side = DOWN if which == 0 else LEFT
-            marks.append(mark.next_to([self.box.left + across, self.box.bottom + up, 0], side, buff=0.16))
+            marks.append(mark.next_to((self.box.left + across, self.box.bottom + up, 0.0), side, buff=0.16))
         return marks
 
 
-def _label(label: Mobject | str) -> Mobject | None:
+def _label(label: VMobject | str) -> VMobject | None:
     return words(label, style.LABEL, style.QUIET) if isinstance(label, str) and label else label or None

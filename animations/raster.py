@@ -36,7 +36,7 @@ class Raster(Mobject):
         self.opacity = opacity
         return self
 
-    def interpolate_color(self, mobject1: Mobject, mobject2: Mobject, alpha: float) -> Self:
+    def interpolate_color(self, mobject1: Any, mobject2: Any, alpha: float) -> Self:
         self.opacity = (1 - alpha) * mobject1.opacity + alpha * mobject2.opacity
         return self
 
@@ -46,7 +46,7 @@ class RasterCamera(Camera):
 
     def type_or_raise(self, mobject: Mobject) -> type[Mobject]:
         kind = super().type_or_raise(mobject)  # it fills display_funcs anew, each time
-        self.display_funcs[Raster] = self._paint_all
+        self.display_funcs[Raster] = self._paint_all  # type: ignore[assignment]
         return Raster if isinstance(mobject, Raster) else kind
 
     def _paint_all(self, rasters: list[Raster], pixels: np.ndarray) -> None:

@@ -25,17 +25,17 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from theory.proof import cache
 
 from animations.catalog import Row
 from animations.forms import FORMS, QUALITIES
+from theory.proof import cache
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass
 class Outcome:
-    """What became of one scene: rendered, kept from before, or failed (then `error` is a line, `details` a traceback)."""
+    """What became of one scene: rendered, kept from before, or failed (`error` is a line, `details` a traceback)."""
 
     row: Row
     status: str = "failed"
@@ -75,7 +75,12 @@ def render(
             outcome.status, outcome.files = "kept", [path]
         else:
             waiting.put((outcome, path))
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console or Console(stderr=True)) as progress:
         processes = min(jobs or os.cpu_count() or 1, waiting.qsize())
         threads = [Thread(target=_work, args=(waiting, quality, form, progress), daemon=True) for _ in range(processes)]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import srt
 from manim import DOWN, LEFT, RIGHT, UP, Animation, FadeIn, FadeOut, Mobject, Scene, VGroup
@@ -33,10 +33,10 @@ class Line:
 class Stage(Scene):
     """A lecture scene. `self.say(words, *animations)` moves it on."""
 
-    on_frame: ClassVar[Callable[[float], None] | None] = None  # told the scene's time as frames are drawn
-
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, on_frame: Callable[[float], None] = lambda at: None, **options: Any) -> None:
+        """`on_frame` is told the scene's time as frames are drawn."""
         super().__init__(camera_class=RasterCamera, **options)
+        self.on_frame = on_frame
         self.row = catalog.of(type(self).__module__)
         self.script: list[Line] = []
         self.caption: Typeset | None = None
@@ -68,8 +68,7 @@ class Stage(Scene):
 
     def update_to_time(self, t: float) -> None:
         super().update_to_time(t)
-        if self.on_frame:
-            self.on_frame(self.time)
+        self.on_frame(self.time)
 
     def _enter(self) -> None:
         """The title alone, then small at the top left, with the claims' stamp at the right."""
@@ -78,7 +77,7 @@ class Stage(Scene):
         card = VGroup(week, title).arrange(DOWN, buff=0.3)
         self.play(FadeIn(card, shift=0.2 * UP, run_time=style.NORMAL))
         self.wait(style.NORMAL)
-        corner = [style.HEAD.left, style.HEAD.centre[1], 0]
+        corner = (style.HEAD.left, style.HEAD.centre[1], 0.0)
         heading = title.animate.scale(style.HEADING / style.TITLE).move_to(corner, aligned_edge=LEFT)
         self.play(FadeOut(week, run_time=style.QUICK), heading, FadeIn(self._stamp()))
 
@@ -86,9 +85,8 @@ class Stage(Scene):
         """Ids and short hashes of the claims, a line each."""
         claims = [proved(claim) for claim in self.row.claims]
         lines = [code(f"{claim.id} {claim.hash[:8]}") for claim in claims]
-        return VGroup(*lines).arrange(DOWN, buff=0.1, aligned_edge=RIGHT).move_to(
-            [style.HEAD.right, style.HEAD.centre[1], 0], aligned_edge=RIGHT
-        )
+        corner = (style.HEAD.right, style.HEAD.centre[1], 0.0)
+        return VGroup(*lines).arrange(DOWN, buff=0.1, aligned_edge=RIGHT).move_to(corner, aligned_edge=RIGHT)
 
     def write_script(self, path: Path) -> list[Path]:
         """The script as path.srt, path.vtt and path.md (speaker notes); call it after rendering."""

@@ -48,6 +48,9 @@ READING_SPEED = 16.0  # characters a second a listener reads while looking at a 
 LINGER = 1.0  # seconds added for looking at the picture
 
 
+Point = tuple[float, float, float]  # of the frame; the third is 0
+
+
 @dataclass(frozen=True)
 class Box:
     """A rectangle of the frame, in scene units."""
@@ -58,8 +61,8 @@ class Box:
     top: float
 
     @property
-    def centre(self) -> np.ndarray:
-        return np.array([(self.left + self.right) / 2, (self.bottom + self.top) / 2, 0.0])
+    def centre(self) -> Point:
+        return ((self.left + self.right) / 2, (self.bottom + self.top) / 2, 0.0)
 
     @property
     def width(self) -> float:

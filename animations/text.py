@@ -1,7 +1,7 @@
 """Words and formulas on the screen, set by Typst in fonts that come with it.
 
-Captions are plain words; `<data>...</data>`, `<noise>...</noise>`, `<model>...</model>` give a phrase its hue, on the screen
-only: subtitles drop the marks.
+Captions are plain words; `<data>...</data>`, `<noise>...</noise>`, `<model>...</model>` give a phrase its hue, on the
+screen only: subtitles drop the marks.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from manim import Typst, VGroup, VMobject
@@ -23,14 +24,14 @@ Look = tuple[str, float, str, float]  # fill, its opacity, stroke, its width
 
 
 class Typeset(VGroup):
-    """What Typst makes of `source`, centred. Glyphs of one look are one path: a line of text moves as fast as a line."""
+    """What Typst makes of `source`, centred. Glyphs of one look are one path: a text moves as fast as a line."""
 
     def __init__(self, source: str, size: float, hue: str = style.INK) -> None:
         super().__init__()
         for (fill, opacity, stroke, width), points in _paths(source, size, hue):
             path = VMobject(fill_color=fill, fill_opacity=opacity, stroke_color=stroke, stroke_width=width)
             self.add(path.set_points(points))
-        self._size, self._set_at = size, self.height
+        self.source, self._size, self._set_at = source, size, self.height
 
     @property
     def em(self) -> float:
@@ -45,13 +46,14 @@ def _paths(source: str, size: float, hue: str) -> tuple[tuple[Look, np.ndarray],
     manim takes an imported stroke's width for pixels, so bars would grow with the resolution; it is a length, and
     manim's stroke widths are hundredths of a scene unit.
     """
-    typst = Typst(source, font_size=size, color=hue)
-    widths = {}
+    typst = Typst(source, font_size=size, color=hue, use_svg_cache=False)
+    widths: dict[int, float] = {}
+    line: Any
     for line in typst._stroke_width_tracked_submobjects:
         scale = max(line.width, line.height) / line._typst_reference_size
         widths[id(line)] = 100 * scale * line._typst_source_stroke_width
 
-    def look(glyph: VMobject) -> Look:
+    def look(glyph: Any) -> Look:
         fill, stroke = glyph.get_fill_color().to_hex(), glyph.get_stroke_color().to_hex()
         return fill, glyph.get_fill_opacity(), stroke, widths.get(id(glyph), 0.0)
 

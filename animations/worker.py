@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from manim import tempconfig
-from theory.proof import cache
 
 from animations import catalog, style
 from animations.forms import FORMS, QUALITIES
 from animations.stage import Stage
+from theory.proof import cache
 
 EVERY = 0.2  # seconds of real time between two reports
 
@@ -36,7 +36,9 @@ EVERY = 0.2  # seconds of real time between two reports
 def stage_of(row: catalog.Row) -> type[Stage]:
     """The one Stage defined in the scene's module."""
     module = importlib.import_module(row.module)
-    own = [c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, Stage) and c.__module__ == row.module]
+    own = [
+        c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, Stage) and c.__module__ == row.module
+    ]
     if len(own) != 1:
         raise ValueError(f"{row.module}: expected one Stage, found {len(own)}")
     return own[0]
@@ -60,7 +62,6 @@ def render_scene(row: catalog.Row, quality: str, form: str, path: Path, report: 
             rehearsal = scene_class(skip_animations=True)
             rehearsal.construct()
             report(duration=rehearsal.time)
-        scene = scene_class()
         last = 0.0
 
         def on_frame(at: float) -> None:
@@ -69,7 +70,7 @@ def render_scene(row: catalog.Row, quality: str, form: str, path: Path, report: 
                 last = time.monotonic()
                 report(time=at)
 
-        scene.on_frame = on_frame  # type: ignore[misc]
+        scene = scene_class(on_frame)
         scene.render()
         result = Path(getattr(scene.renderer.file_writer, FORMS[form].written))
     path.parent.mkdir(parents=True, exist_ok=True)

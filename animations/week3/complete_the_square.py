@@ -7,7 +7,7 @@ read off the claim's own lines. Comparing them gives the variance and the mean; 
 from __future__ import annotations
 
 import numpy as np
-from manim import RIGHT, Create, Dot, FadeIn, FadeOut, Mobject, ReplacementTransform, VGroup, VMobject
+from manim import RIGHT, Create, Dot, FadeIn, FadeOut, ReplacementTransform, VGroup, VMobject
 
 from animations import arrays, style
 from animations.formula import Said, balance, definition, said
@@ -17,7 +17,7 @@ from animations.style import Box
 
 POSTERIOR = "ddpm.posterior"
 PICTURE = Box(-6.3, -1.0, -1.5, 1.15)
-ABOVE, UPPER, LOWER = [0, 2.4, 0], [3.2, 0.6, 0], [3.2, -1.05, 0]
+ABOVE, UPPER, LOWER = (0.0, 2.4, 0.0), (3.2, 0.6, 0.0), (3.2, -1.05, 0.0)
 REACH, DEPTH = 2.8, -6.0  # of the picture: how far x_s goes, how deep the log-densities
 
 
@@ -29,11 +29,11 @@ class CompleteTheSquare(Stage):
         self.example = {name: float(value) for name, value in arrays.posterior_example().items()}
         centre = float(self.value(said(POSTERIOR, "mean")))
 
-        known = [(self.example[name], bayes.piece(name).formula(style.LABEL)) for name in ("x_0", "x_t")]
-        unknown = bayes.piece("x_s").formula(style.LABEL, style.QUIET)
+        known = [(self.example[name], bayes.piece(name).formula(style.SMALL_FORMULA)) for name in ("x_0", "x_t")]
+        unknown = bayes.piece("x_s").formula(style.SMALL_FORMULA, style.QUIET)
         plane = Plane(PICTURE, Axis(-REACH, REACH, unknown, known), Axis(DEPTH, 0.5, "log-density"))
         marks = ((self.example["x_0"], style.DATA), (self.example["x_t"], style.NOISE))
-        plane.add(*(Dot(plane.at([x, DEPTH]), radius=style.DOT, color=hue) for x, hue in marks))
+        plane.add(*(Dot(plane.at(np.array([x, DEPTH])), radius=style.DOT, color=hue) for x, hue in marks))
         noise_curve, data_curve = self.curve(plane, from_noise, style.NOISE), self.curve(plane, from_data, style.DATA)
         sum_curve, whole_curve = self.curve(plane, both, style.MODEL), self.curve(plane, bayes, style.MODEL)
 
@@ -66,20 +66,24 @@ class CompleteTheSquare(Stage):
         )  # fmt: skip
         gaussian = result.formula().move_to(UPPER)
         self.say(
-            "All that is left is free of the unknown. It lifts the parabola to exactly the height of a normalised Gaussian.",
+            "All that is left is free of the unknown. "
+            "It lifts the parabola to exactly the height of a normalised Gaussian.",
             ReplacementTransform(sum_curve, whole_curve, run_time=style.SLOW), FadeOut(rows), FadeIn(gaussian),
         )  # fmt: skip
         self.say(
-            "Its <model>mean</model> is a weighted sum of the two points we know; its <model>variance</model> depends on neither.",
+            "Its <model>mean</model> is a weighted sum of the two points we know; "
+            "its <model>variance</model> depends on neither.",
             FadeOut(squares), FadeIn(definition(POSTERIOR, "mean").move_to(ABOVE)),
             FadeIn(definition(POSTERIOR, "variance").move_to(LOWER)),
         )  # fmt: skip
 
-    def comparison(self, unknown: Said, power: int, terms: tuple[Said, Said], total: Said) -> Mobject:
+    def comparison(self, unknown: Said, power: int, terms: tuple[Said, Said], total: Said) -> VGroup:
         """x_s^power, and its coefficients on both sides."""
         head = Said(POSTERIOR, unknown.expression**power).formula(style.SMALL_FORMULA)
         sides = [term.coefficient("x_s", power) for term in (*terms, total)]
-        law = balance(list(zip(sides, (style.NOISE, style.DATA), strict=False)), (sides[-1], style.MODEL), style.SMALL_FORMULA)
+        law = balance(
+            list(zip(sides, (style.NOISE, style.DATA), strict=False)), (sides[-1], style.MODEL), style.SMALL_FORMULA
+        )
         return VGroup(head, law).arrange(RIGHT, buff=0.4)
 
     def value(self, expression: Said, x_s: np.ndarray | float | None = None) -> np.ndarray:

@@ -12,6 +12,7 @@ from manim import (
     LEFT,
     RIGHT,
     Animation,
+    ApplyMethod,
     Circle,
     Create,
     DashedVMobject,
@@ -40,6 +41,7 @@ CURVES = Box(0.2, 6.5, -1.85, -0.3)
 TRAILS = (1, 3, 6)  # of the particles
 STEP, CHAIN = "ddpm.forward", "ddpm.chain"
 SIZE = style.SMALL_FORMULA
+FULL_TIME = 16.0  # seconds from data to noise
 
 
 class ForwardProcess(Stage):
@@ -86,18 +88,26 @@ class ForwardProcess(Stage):
         rings = VGroup(*(DashedVMobject(Circle(k * SQUARE.width / (2 * REACH)), num_dashes=24 * k) for k in (1, 2)))
         rings.set_stroke(style.TRUTH, style.LINE).move_to(SQUARE.centre)
         self.say(
-            "Whatever the data were, they close into one standard Gaussian: dashed, one and two of its standard deviations.",
+            "Whatever the data were, they close into one standard Gaussian: "
+            "dashed, one and two of its standard deviations.",
             FadeOut(trails), Create(rings),
         )  # fmt: skip
 
     def law(self, what: str, mean: Formula, variance: Formula) -> VGroup:
         """Mean and variance of a Gaussian, named."""
         names = [words(f"{what}: mean", style.LABEL, style.QUIET), words("variance", style.LABEL, style.QUIET)]
-        rows = VGroup(*(VGroup(name, value).arrange(RIGHT, buff=0.35) for name, value in zip(names, (mean, variance), strict=True)))
-        return rows.arrange(DOWN, buff=0.3, aligned_edge=LEFT).move_to([CURVES.left, 1.65, 0], aligned_edge=LEFT)
+        rows = VGroup(
+            *(
+                VGroup(name, value).arrange(RIGHT, buff=0.35)
+                for name, value in zip(names, (mean, variance), strict=True)
+            )
+        )
+        return rows.arrange(DOWN, buff=0.3, aligned_edge=LEFT).move_to((CURVES.left, 1.65, 0.0), aligned_edge=LEFT)
 
     def run(self, until: float) -> Animation:
-        return self.clock.animate(run_time=16 * (until - self.clock.get_value()), rate_func=style.STEADY).set_value(until)
+        """Let time go on to `until`, evenly."""
+        seconds = FULL_TIME * (until - self.clock.get_value())
+        return ApplyMethod(self.clock.set_value, until, run_time=seconds, rate_func=style.STEADY)
 
     def trails(self, plane: Plane, x: np.ndarray) -> VGroup:
         """Where a few particles have been lately, and where they are."""
@@ -113,7 +123,9 @@ class ForwardProcess(Stage):
     def curves(self, chain: dict[str, np.ndarray]) -> VGroup:
         """alpha and sigma so far."""
         ends = [(0.0, "<data>data</data>"), (1.0, "<noise>noise</noise>")]
-        plane = Plane(CURVES, Axis(0, 1, "time", ends), Axis(0, 1.05, "share of <data>data</data> and of <noise>noise</noise>"))
+        plane = Plane(
+            CURVES, Axis(0, 1, "time", ends), Axis(0, 1.05, "share of <data>data</data> and of <noise>noise</noise>")
+        )
 
         def drawn() -> VGroup:
             upto = np.append(chain["t"][chain["t"] < self.clock.get_value()], self.clock.get_value())

@@ -9,11 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from manim import RIGHT, UP, Animation, AnimationGroup, Create, Dot, FadeIn, FadeOut, LaggedStart, Mobject, ReplacementTransform, Succession, VGroup
+from manim import (
+    RIGHT,
+    UP,
+    Animation,
+    AnimationGroup,
+    Create,
+    Dot,
+    FadeIn,
+    FadeOut,
+    LaggedStart,
+    ReplacementTransform,
+    Succession,
+    VGroup,
+    VMobject,
+)
 
 from animations import arrays, style
 from animations.arrays import Arrays
-from animations.formula import equation, orders, said
+from animations.formula import orders, said
 from animations.plot import Axis, Plane
 from animations.stage import Stage
 from animations.style import Box
@@ -23,7 +37,7 @@ STEPS = 3  # of the paths that are drawn: few, so that one sees the arcs and wha
 DOUBLINGS = tuple(2**k for k in range(2, 9))  # step counts of the error plot
 TALL, LOW = Box(-5.5, 5.5, -1.5, 2.5), Box(-5.5, 5.5, -1.5, 1.35)
 LEFT_HALF, RIGHT_HALF = Box(-6.1, -0.5, -1.5, 1.35), Box(1.4, 6.5, -1.5, 1.35)
-ABOVE = [0, 2.5, 0]
+ABOVE = (0.0, 2.5, 0.0)
 STEP, ERROR = "ddim.euler_exact", "solver.ddim_error"
 
 Coordinates = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # (t, x, alpha, sigma) -> [..., 2]
@@ -34,7 +48,9 @@ class DdimIsEuler(Stage):
         paths = arrays.ddim_paths(steps=STEPS)
         in_time, in_ratio = self.in_time(paths, TALL), self.in_ratio(paths, LOW)
         truth, arcs, dots = (draw(in_time, paths, _time) for draw in (self.truth, self.arcs, self.dots))
-        straight_truth, segments, straight_dots = (draw(in_ratio, paths, _ratio) for draw in (self.truth, self.arcs, self.dots))
+        straight_truth, segments, straight_dots = (
+            draw(in_ratio, paths, _ratio) for draw in (self.truth, self.arcs, self.dots)
+        )
 
         self.say(
             "From noise on the left to data on the right: the exact paths of the probability-flow ODE, dashed, bend.",
@@ -45,17 +61,18 @@ class DdimIsEuler(Stage):
             "<model>each step draws an arc</model>.",
             Succession(*(self.stepped(a, d) for a, d in zip(arcs, dots, strict=True)), run_time=2 * style.SLOW),
         )
-        pairs = ((in_time, in_ratio), (truth, straight_truth), (arcs, segments), (dots, straight_dots))
+        pairs = ((truth, straight_truth), (arcs, segments), (dots, straight_dots))
         self.say(
             "Now the same steps on other axes: divide by the scale of the data, and every arc becomes "
             "a <model>straight line</model>.",
+            FadeOut(in_time), FadeIn(in_ratio),
             *(ReplacementTransform(before, after, run_time=2 * style.SLOW) for before, after in pairs),
-        )
-        law = equation(said(STEP, line=-2), said(STEP)).move_to(ABOVE)
+        )  # fmt: skip
+        law = VGroup(words("one DDIM step", style.LABEL, style.QUIET), said(STEP).formula()).arrange(RIGHT, buff=0.5)
         self.say(
             "A straight line along the slope at its start, as long as the step in noise over data scale: "
             "exactly Euler's method.",
-            FadeIn(law),
+            FadeIn(law.move_to(ABOVE)),
         )
         self.errors(VGroup(in_ratio, straight_truth, segments, straight_dots))
 
@@ -83,7 +100,9 @@ class DdimIsEuler(Stage):
             self.play(FadeIn(point, scale=3), run_time=style.NORMAL)
         slope = -orders(ERROR)[-1]
         line = np.stack([steps, error[-1] * (steps / steps[-1]) ** slope], axis=-1)[[0, -1]]
-        label = words(f"slope {slope}".replace("-", "−"), style.LABEL).next_to(plane.at(line).mean(0), UP + RIGHT, buff=0.15)
+        label = words(f"slope {slope}".replace("-", "−"), style.LABEL).next_to(
+            plane.at(line).mean(0), UP + RIGHT, buff=0.15
+        )
         self.say(
             "One step is proved to be off by the square of its length, the whole path by one power less: "
             "dashed, the proved slope.",
@@ -99,7 +118,9 @@ class DdimIsEuler(Stage):
         """(sigma / alpha, x / alpha), noise on the left, data on the right."""
         start = (paths["fine_sigma"] / paths["fine_alpha"])[0]
         top = 1.1 * (paths["truth"] / paths["fine_alpha"][:, None]).max()
-        return Plane(box, Axis(start, 0, self.symbol("sigma_t/alpha_t"), _ends(start)), Axis(0, top, self.symbol("x_t/alpha_t")))
+        return Plane(
+            box, Axis(start, 0, self.symbol("sigma_t/alpha_t"), _ends(start)), Axis(0, top, self.symbol("x_t/alpha_t"))
+        )
 
     def truth(self, plane: Plane, paths: Arrays, coordinates: Coordinates) -> VGroup:
         """The exact paths, dashed."""
@@ -113,7 +134,9 @@ class DdimIsEuler(Stage):
         turns = np.linspace(0, samples[-1], len(paths["t"]))
         for i, x_t in enumerate(paths["x"][:-1]):
             at = np.linspace(turns[i], turns[i + 1], 20)
-            t, alpha_s, sigma_s = (np.interp(at, samples, paths[f"fine_{name}"])[:, None] for name in ("t", "alpha", "sigma"))
+            t, alpha_s, sigma_s = (
+                np.interp(at, samples, paths[f"fine_{name}"])[:, None] for name in ("t", "alpha", "sigma")
+            )
             start = {"x_t": x_t, "alpha_t": paths["alpha"][i], "sigma_t": paths["sigma"][i], "eps": paths["eps"][i]}
             curves = coordinates(t[:, 0], step(**start, alpha_s=alpha_s, sigma_s=sigma_s), alpha_s[:, 0], sigma_s[:, 0])
             groups.add(VGroup(*(plane.path(curve, style.MODEL) for curve in curves.swapaxes(0, 1))))
@@ -131,11 +154,11 @@ class DdimIsEuler(Stage):
         few = len(values) < 20
         return VGroup(lines, self.dots(plane, paths, _ratio, radius=0.6 * style.DOT)) if few else VGroup(lines)
 
-    def symbol(self, plain: str) -> Mobject:
+    def symbol(self, plain: str) -> VMobject:
         """A quantity of the proved step, as an axis label."""
-        return said(STEP).piece(plain).formula(style.LABEL, style.QUIET)
+        return said(STEP).piece(plain).formula(style.SMALL_FORMULA, style.QUIET)
 
-    def stepped(self, arcs: VGroup, dots: VGroup) -> Animation:
+    def stepped(self, arcs: VMobject, dots: VMobject) -> Animation:
         return AnimationGroup(*map(Create, arcs), FadeIn(dots, rate_func=lambda t: max(0.0, 5 * t - 4)))
 
 

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from manim import FadeIn, Scene, tempconfig
+
 from animations import style
 from animations.heatmap import HeatMap
 from animations.particles import ParticleCloud, splat
 from animations.raster import RasterCamera
 from animations.style import Box
-from manim import FadeIn, Scene, tempconfig
 
 GROUND = np.array([16, 20, 28, 255], dtype=np.uint8)
 
@@ -69,7 +70,7 @@ def test_one_colour_is_painting_over_in_any_order():
 
 
 def test_covers_the_area_of_a_disc_around_its_place():
-    """Light in all: pi r^2 (the soft edge adds pi / 12). Its centre of mass is the particle, to a fiftieth of a pixel."""
+    """Light in all: pi r^2 (the soft edge adds pi / 12). Its centre of mass is the particle, to 1/50 of a pixel."""
     for radius in (2.0, 5.5):
         for centre in ([20.0, 20.0], [20.3, 19.71], [20.5, 20.5]):
             pixels = np.zeros((40, 40, 4), dtype=np.uint8)

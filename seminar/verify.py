@@ -122,6 +122,9 @@ def own_file(word: str) -> tuple[Path, set[str]]:
     path = Path(word)
     if not path.is_file():
         raise ValueError(f"there is no file {word}")
+    shipped = {id: theirs for theirs in session.files() for id in session.ids_in(theirs)}
+    if taken := [id for id in session.ids_in(path) if id in shipped and shipped[id] != path.resolve()]:
+        raise ValueError(f"{word}: {taken[0]} is claimed twice: it stands in {shipped[taken[0]]}; choose another id")
     try:
         session.load(path)
     except Exception as error:

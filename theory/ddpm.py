@@ -64,24 +64,28 @@ v_s = positive("v_s")
 
 @claim("ddpm.step", week=4, source="Ho et al. 2020, eq. 2")
 def step():
-    "One step takes N(m, v) to N(sqrt(1 - beta_t) m, (1 - beta_t) v + beta_t), so that a unit variance stays one."
-    g = gaussian
-    yield integral(normal(x_s, m, v_s) * normal(x_t, sqrt(1 - beta_t) * x_s, beta_t), x_s)
-    seen = by(g.evidence, {g.mu: m, g.v: v_s, g.y: x_t, g.a: sqrt(1 - beta_t), g.b: 0, g.w: beta_t})
-    yield seen, normal(x_t, sqrt(1 - beta_t) * m, (1 - beta_t) * v_s + beta_t)
+    """One step takes N(m, v) to N(sqrt(1 - beta_t) m, (1 - beta_t) v + beta_t), so that a unit variance stays one.
+
+    The law of (x_s, x_t) is that marginal times a Gaussian in x_s, which integrates to one.
+    """
+    mean, variance = sqrt(1 - beta_t) * m, (1 - beta_t) * v_s + beta_t
+    yield log_normal(x_s, m, v_s) + log_normal(x_t, sqrt(1 - beta_t) * x_s, beta_t)
+    back = log_normal(x_s, m + sqrt(1 - beta_t) * v_s / variance * (x_t - mean), v_s * beta_t / variance)
+    yield complete_the_square(x_s), log_normal(x_t, mean, variance) + back
 
 
 @claim("ddpm.forward", week=4, source="Ho et al. 2020, eq. 2 and 4", covers="ddpm.forward_marginal")
 def forward():
-    "One more step from the data: N(sqrt(alpha_bar_s) x_0, 1 - alpha_bar_s) becomes the same in alpha_bar_t."
+    """One more step from the data: N(sqrt(alpha_bar_s) x_0, 1 - alpha_bar_s) becomes the same in alpha_bar_t.
+
+    That is ddpm.step at m = sqrt(alpha_bar_s) x_0 and v = 1 - alpha_bar_s.
+    """
     step_mean = yield let("step_mean", sqrt(1 - beta_t) * x_s)
     mean = yield let("mean", sqrt(alpha_bar_t) * x_0)
-    variance = yield let("variance", (1 - beta_t) * (1 - alpha_bar_s) + beta_t)
-    yield integral(normal(x_s, sqrt(alpha_bar_s) * x_0, 1 - alpha_bar_s) * normal(x_t, step_mean, beta_t), x_s)
-    yield by(step, {m: sqrt(alpha_bar_s) * x_0, v_s: 1 - alpha_bar_s}), normal(x_t, mean, variance)
-
-    yield variance
-    yield algebra, 1 - alpha_bar_t
+    variance = yield let("variance", 1 - alpha_bar_t)
+    yield log_normal(x_s, sqrt(alpha_bar_s) * x_0, 1 - alpha_bar_s) + log_normal(x_t, step_mean, beta_t)
+    back = log_normal(x_s, posterior_mean(x_0), beta_tilde)
+    yield complete_the_square(x_s), log_normal(x_t, mean, variance) + back
 
 
 beta = sequence("beta", "unit")

@@ -6,7 +6,7 @@ decoder(z) = p(x | z) > 0; p_x = p(x) > 0 the evidence. For vectors z the Gaussi
 
 from __future__ import annotations
 
-from sympy import Derivative, Expr, Rational, log, sqrt
+from sympy import Derivative, Expr, Rational, log, pi, sqrt
 
 from theory import gaussian, probability
 from theory.proof import (
@@ -22,6 +22,8 @@ from theory.proof import (
     leibniz,
     let,
     log_normal,
+    minimum,
+    nonnegative,
     normal,
     normalised,
     parts,
@@ -137,3 +139,27 @@ def gradient_variance_ratio():
     yield (mu**4 / s**2 + 14 * mu**2 + 15 * s**2) / (4 * s**2)
     yield algebra, (mu**4 / s**4 + 14 * mu**2 / s**2 + 15) / 4
     yield at_least((mu**4 / s**4 + 14 * mu**2 / s**2) / 4), Rational(15, 4)
+
+
+# ------------------------------------------------------------------------------------------------- linear decoders
+
+l, c = positive("l c")  # the data's variance in one direction, the model's: c = w^2 + v
+B = nonnegative("B")
+
+
+@claim("vae.ppca", week=3, source="Tipping & Bishop 1999, eq. 7", covers="vae.ppca_optimum")
+def ppca():
+    "Along a direction of variance l the likelihood is largest where the model's variance is l: w^2 = l - v, if l > v."
+    yield E(log_normal(sqrt(l) * u, 0, c), u)
+    yield gaussian_expectation(u), -(log(2 * pi * c) + l / c) / 2
+    yield at_most(minimum(c, l)), -(log(2 * pi * l) + 1) / 2
+
+
+@claim("vae.posterior_collapse", week=3, source="Lucas et al. 2019, sec. 4", covers="vae.posterior_collapse")
+def posterior_collapse():
+    "Where the data varies by v/(1 + B), no more than the fixed noise, any w lowers the likelihood: the latent dies."
+    share = w**2 / (v + w**2)  # of the model's variance, the latent's part
+    tangent = by(probability.log_bound, {probability.r: 1 - share})
+    yield E(log_normal(sqrt(v / (1 + B)) * u, 0, w**2 + v), u)
+    yield gaussian_expectation(u), -(log(2 * pi * (w**2 + v)) + v / (1 + B) / (w**2 + v)) / 2
+    yield at_most(lambda gap: (gap + B / (1 + B) * share) / 2, tangent), -(log(2 * pi * v) + 1 / (1 + B)) / 2

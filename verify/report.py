@@ -255,7 +255,7 @@ def _mark(good: int, total: int) -> Text:
 
 
 def _claims_table(entries: Sequence[Entry]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for name in ("claim", "status"):
         table.add_column(name, no_wrap=True)
     for name in ("steps", "code", "worst", "worlds", "s"):

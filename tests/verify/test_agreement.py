@@ -68,7 +68,7 @@ def test_stability_tells_expm1_from_exp_minus_1():
     assert {v.status for v in naive} == {"unstable"}
     for v in naive:
         assert v.worst_bound <= 1  # its bound is as bad as its error
-        assert v.worst_condition > 1e4
+        assert v.worst_condition > 1e3
         assert abs(v.point["h"]) < 1e-4
 
 
@@ -82,14 +82,15 @@ def test_gradient_is_asked_for_trained_functions_only():
 
 
 def test_gradient_through_an_unused_branch():
-    """The value of where(near, series, sin(h)/h) is right and its gradient is 0/0 unless the branch is fed safely."""
+    """The value of where(x = 0, 0, x^3/x) is right, and its gradient at 0 is 0/0 unless the branch is fed safely."""
 
-    def trap(h):
-        return torch.where(h.abs() < 1e-30, 1.0, torch.sqrt((h - 65536).clamp(min=0)) * 0 + torch.sin(h) / h)
+    def trap(x):
+        return torch.where(x == 0, 0.0, x**3 / x)
 
-    formula = sp.sin(nonzero("h")) / nonzero("h")
-    assert {v.status for v in verdicts(trap, formula)} == {"agrees"}
-    assert {v.status for v in verdicts(trap, formula, trained=True)} == {"wrong gradient"}
+    assert {v.status for v in verdicts(trap, x**2)} == {"agrees"}
+    found = verdicts(trap, x**2, trained=True)
+    assert {v.status for v in found} == {"wrong gradient"}
+    assert {v.point["x"] for v in found} == {0.0}
 
 
 def test_singular_ends_are_listed():
@@ -165,3 +166,14 @@ def test_runs_are_the_same_unless_varied():
     assert first == again
     assert first.point != other.point
     assert len(DTYPES) == 2
+
+
+def test_a_reference_through_cancelling_balls_is_no_counterexample():
+    """max(a, b) = (a + b + |a - b|)/2 in balls: exact code must not be blamed for their last digits."""
+
+    def floored(x, sigma_s):
+        return torch.maximum(torch.exp(x), sigma_s)
+
+    assert {v.status for v in verdicts(floored, sp.Max(sp.exp(x), sigma_s))} == {"agrees"}
+    wrong = lambda x, sigma_s: torch.minimum(torch.exp(x), sigma_s)  # noqa: E731
+    assert {v.status for v in verdicts(wrong, sp.Max(sp.exp(x), sigma_s))} == {"disagrees"}

@@ -11,10 +11,7 @@ reversal, lambda = 0 the probability-flow ODE. Subscripts are partial derivative
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
-from sympy import Derivative, Expr, Integral, Lambda, Rational, exp, log, sqrt
+from sympy import Derivative, Expr, Integral, Rational, exp, log, sqrt
 
 from theory.proof import (
     algebra,
@@ -63,13 +60,17 @@ def moments():
     yield algebra, 2 * drift(alpha(t)) * v - 2 * v * Derivative(log(alpha(t) / sigma(t)), t)
 
 
+def fokker_planck_side(kernel: Expr, f: Expr, g2: Expr) -> Expr:
+    """The equation's right side for drift f x and diffusion g^2."""
+    return -Derivative(f * x * kernel, x) + g2 / 2 * Derivative(kernel, x, 2)
+
+
 @claim("sde.fokker_planck", week=5, source="Song et al. 2021 (SDE), eq. 29; Risken 1996, sec. 5.3")
 def fokker_planck():
     "The Gaussian kernel N(alpha x_0, sigma^2) solves the Fokker-Planck equation of dx = f x dt + g dW."
     kernel = normal(x, alpha(t) * x_0, sigma(t) ** 2)
     yield Derivative(kernel, t)
-    spread = diffusion2(alpha(t), sigma(t)) / 2 * Derivative(kernel, x, 2)
-    yield algebra, -Derivative(drift(alpha(t)) * x * kernel, x) + spread
+    yield algebra, fokker_planck_side(kernel, drift(alpha(t)), diffusion2(alpha(t), sigma(t)))
 
 
 B = function("B", kind="increasing")  # the integral of beta
@@ -78,27 +79,21 @@ grown = function("w", kind="increasing")  # exp(B) - 1
 tau = unit("tau")
 
 
-def _fokker_planck_of(alpha_t: Expr, sigma_t: Expr, f: Expr, g2: Expr) -> Iterator[Any]:
-    """The kernel's time derivative; by the general claim; with f and g^2 worked out."""
-    kernel = normal(x, alpha_t * x_0, sigma_t**2)
-    general = -Derivative(drift(alpha_t) * x * kernel, x) + diffusion2(alpha_t, sigma_t) / 2 * Derivative(kernel, x, 2)
-    yield Derivative(kernel, t)
-    yield by(fokker_planck, {alpha: Lambda(t, alpha_t), sigma: Lambda(t, sigma_t)}), general
-    yield algebra, -Derivative(f * x * kernel, x) + g2 / 2 * Derivative(kernel, x, 2)
-
-
 @claim("sde.fokker_planck_vp", week=5, source="Song et al. 2021 (SDE), eq. 29", covers="sde.fokker_planck_vp")
 def fokker_planck_vp():
     "VP, dx = -beta/2 x dt + sqrt(beta) dW: alpha = exp(-B/2), sigma^2 = 1 - alpha^2, B the integral of beta."
-    yield from _fokker_planck_of(exp(-B(t) / 2), sqrt(1 - exp(-B(t))), -beta_t / 2, beta_t)
+    kernel = normal(x, exp(-B(t) / 2) * x_0, 1 - exp(-B(t)))
+    yield Derivative(kernel, t)
+    yield algebra, fokker_planck_side(kernel, -beta_t / 2, beta_t)
 
 
 @claim("sde.fokker_planck_sub_vp", week=5, source="Song et al. 2021 (SDE), eq. 29", covers="sde.fokker_planck_sub_vp")
 def fokker_planck_sub_vp():
     "Sub-VP, dx = -beta/2 x dt + sqrt(beta (1 - exp(-2B))) dW: alpha = exp(-B/2), sigma = 1 - alpha^2; w = exp(B) - 1."
     beta_t = Derivative(grown(t), t) / (1 + grown(t))
-    alpha_t, sigma_t = 1 / sqrt(1 + grown(t)), grown(t) / (1 + grown(t))
-    yield from _fokker_planck_of(alpha_t, sigma_t, -beta_t / 2, beta_t * (1 - (1 + grown(t)) ** -2))
+    kernel = normal(x, x_0 / sqrt(1 + grown(t)), (grown(t) / (1 + grown(t))) ** 2)
+    yield Derivative(kernel, t)
+    yield algebra, fokker_planck_side(kernel, -beta_t / 2, beta_t * (1 - (1 + grown(t)) ** -2))
 
 
 @claim("sde.fokker_planck_flow", week=5, source="Lipman et al. 2023, eq. 20; Albergo and Vanden-Eijnden 2023")
@@ -106,7 +101,7 @@ def fokker_planck_flow():
     "Flow matching's path (1 - tau) x_0 + tau eps is the law of dx = -x/(1 - tau) dtau + sqrt(2 tau/(1 - tau)) dW."
     kernel = normal(x, (1 - tau) * x_0, tau**2)
     yield Derivative(kernel, tau)
-    yield algebra, Derivative(x / (1 - tau) * kernel, x) + tau / (1 - tau) * Derivative(kernel, x, 2)
+    yield algebra, fokker_planck_side(kernel, -1 / (1 - tau), 2 * tau / (1 - tau))
 
 
 growing = function("sigma", kind="increasing")
@@ -117,7 +112,7 @@ def fokker_planck_ve():
     "VE, dx = sqrt((sigma^2)') dW: alpha = 1."
     kernel = normal(x, x_0, growing(t) ** 2)
     yield Derivative(kernel, t)
-    yield algebra, Derivative(growing(t) ** 2, t) / 2 * Derivative(kernel, x, 2)
+    yield algebra, fokker_planck_side(kernel, Rational(0), Derivative(growing(t) ** 2, t))
 
 
 # ------------------------------------------------------------------------------------------------ backward in time

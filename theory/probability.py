@@ -31,7 +31,7 @@ r, m = positive("r m")
 A = unit("A")
 p, q = function("p", kind="density"), function("q", kind="density")
 c = function("c", kind="density")  # c(z, x): Z given X = x
-likelihood = function("l", kind="density")  # l(x, z): X given Z = z
+likelihood = function("l", kind="positive")  # l(z) = p(x | z) at the x that was seen
 f = function("f", kind="smooth")
 g = function("g", kind="positive")
 
@@ -42,7 +42,7 @@ g = function("g", kind="positive")
 @claim("probability.bayes", week=3, source="Bishop 2006, eq. 1.12", covers="probability.bayes")
 def bayes():
     "Prior times likelihood, divided by the evidence, is a density in z: the posterior."
-    yield integral(likelihood(x, z) * p(z), z) / integral(likelihood(x, y) * p(y), y)
+    yield integral(likelihood(z) * p(z), z) / integral(likelihood(y) * p(y), y)
     yield algebra, Integer(1)
 
 

@@ -104,7 +104,7 @@ def implicit():
     )
 
 
-k = function("k", kind="density")  # k(x, y) = q(x_t = x | x_0 = y)
+k = function("k", kind="positive")  # k(x, y) = q(x_t = x | x_0 = y)
 
 
 @claim("score.denoising", week=5, source="Vincent 2011, eq. 17", covers="score.dsm")

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from diffusion import gaussian
 from diffusion.binding import formula, unproved
+from diffusion.phi import phi_2
 from diffusion.shapes import same_rank
 
 Real = Float[Tensor, "..."]
@@ -109,8 +110,8 @@ def learned_log_variance(v: Real, alpha_bar_s: Real, beta_t: Real) -> Real:
 
     At the first step beta_tilde = 0: v = 1 still gives log beta_t, any other v gives -inf.
     """
-    room = torch.log1p(alpha_bar_s * beta_t / (1 - alpha_bar_s))  # log(beta_t / beta_tilde)
-    return torch.log(beta_t) - (1 - v) * torch.where((v == 1) & room.isinf(), 0.0, room)
+    above_one = alpha_bar_s * beta_t / (1 - alpha_bar_s)  # beta_t / beta_tilde - 1
+    return torch.log(beta_t) - torch.special.xlog1py(1 - v, above_one)
 
 
 # ------------------------------------------------------------------------------------------- the terms of the bound
@@ -118,19 +119,13 @@ def learned_log_variance(v: Real, alpha_bar_s: Real, beta_t: Real) -> Real:
 
 @formula("ddpm.prior_loss")
 def prior_kl(x_0: Real, alpha_bar_T: Real) -> Real:
-    """L_T = KL(q(x_T | x_0) || N(0, 1)) = (alpha_bar_T x_0^2 - alpha_bar_T - log(1 - alpha_bar_T)) / 2, nats."""
+    """L_T = KL(q(x_T | x_0) || N(0, 1)) = (alpha_bar_T x_0^2 - alpha_bar_T - log(1 - alpha_bar_T)) / 2, nats.
+
+    With l = log(1 - alpha_bar_T) the last two terms are e^l - 1 - l = l^2 phi_2(l), which keeps its digits as l -> 0.
+    """
     same_rank(x_0, alpha_bar_T)
-    return (alpha_bar_T * x_0**2 + _excess(alpha_bar_T)) / 2
-
-
-def _excess(a: Real) -> Real:
-    """-a - log(1 - a) = a^2/2 + a^3/3 + ...: below 1/4 without cancellation, log(1 - a) = -2 artanh(a / (2 - a))."""
-    small = a < 0.25
-    z = torch.where(small, a, torch.zeros_like(a)) / (2 - a)
-    tail = torch.zeros_like(a)
-    for k in range(10, 0, -1):  # z < 1/7, so z^23 is below one unit of float64's last place
-        tail = z**2 * (1 / (2 * k + 1) + tail)
-    return torch.where(small, a * z + 2 * z * tail, -a - torch.log1p(-a))
+    log_variance = torch.log1p(-alpha_bar_T)
+    return (alpha_bar_T * x_0**2 + log_variance**2 * phi_2(log_variance)) / 2
 
 
 @formula("ddpm.transition.weight")
@@ -186,14 +181,15 @@ def log_bin(c: Real, w: Real) -> Real:
     c, w = torch.broadcast_tensors(c, w)
     narrow = w * c.abs().clamp(min=1) <= 1
 
-    c_in, w_in = torch.where(narrow, c, 0.0), torch.where(narrow, w, 1.0)
+    one = torch.ones_like(c)
+    c_in, w_in = torch.where(narrow, c, one), torch.where(narrow, w, one)
     pairs = [
         share * torch.cosh(c_in * w_in * node / 2) * torch.exp(-((w_in * node) ** 2) / 8)
         for node, share in zip(_NODES, _WEIGHTS, strict=True)
     ]
     quadrature = torch.log(w_in) + torch.log(torch.stack(pairs).sum(0)) - c_in**2 / 2 - math.log(2 * math.pi) / 2
 
-    c_out, w_out = torch.where(narrow, 1.0, c.abs()), torch.where(narrow, 2.0, w)
+    c_out, w_out = torch.where(narrow, one, c.abs()), torch.where(narrow, one, w)
     upper, lower = _log_tail(c_out - w_out / 2), _log_tail(c_out + w_out / 2)
     return torch.where(narrow, quadrature, upper + torch.log1p(-torch.exp(lower - upper)))
 
@@ -201,9 +197,10 @@ def log_bin(c: Real, w: Real) -> Real:
 def _log_tail(x: Real) -> Real:
     """log(1 - Phi(x)). From 1 on -x^2/2 is split off, so that the gradient too keeps its digits in the far tail."""
     far = x > 1
-    x_far = torch.where(far, x, 1.0)
+    one = torch.ones_like(x)
+    x_far = torch.where(far, x, one)
     tail = torch.log(torch.special.erfcx(x_far / math.sqrt(2)) / 2) - x_far**2 / 2
-    return torch.where(far, tail, torch.special.log_ndtr(-torch.where(far, 1.0, x)))
+    return torch.where(far, tail, torch.special.log_ndtr(-torch.where(far, one, x)))
 
 
 @unproved("chooses, level by level, among the bins of ddpm.discretised_decoder")

@@ -154,7 +154,7 @@ OWN: dict[str, float] = dict.fromkeys(THROUGH, 2.0) | {
 MOVES = frozenset((
     "view", "_unsafe_view", "reshape", "expand", "unsqueeze", "squeeze", "index", "select", "slice", "cat", "stack",
     "clone", "detach", "permute", "transpose", "t", "alias", "unbind", "split", "flip", "where", "gather", "repeat",
-    "lift_fresh_copy",
+    "lift_fresh_copy", "masked_fill",
 ))  # fmt: skip
 KEEPS = frozenset({"abs", "neg", "clamp", "clamp_min", "clamp_max", "relu"})  # |f(x) - f(y)| <= |x - y|, no rounding
 EXACT = frozenset((

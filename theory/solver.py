@@ -72,7 +72,7 @@ def x0_form():
     yield leibniz, expand(state * solution(l)) + denoised * prediction(l)
     yield algebra, state * solution(l) + denoised * prediction(l)
     yield solution(a + h)
-    yield limit(h), x_t
+    yield up_to(h, 1, Derivative(si(a), a) / si(a) * x_t + exp(a) * si(a) * prediction(a)), x_t
 
 
 @claim(
@@ -92,7 +92,7 @@ def eps_form():
     yield leibniz, expand(f * solution(l)) + (Derivative(sigma, l) - f * sigma) * noise(l)
     yield algebra, f * solution(l) + (Derivative(sigma, l) - f * sigma) * noise(l)
     yield solution(a + h)
-    yield limit(h), x_t
+    yield up_to(h, 1, Derivative(al(a), a) / al(a) * x_t - exp(-a) * al(a) * noise(a)), x_t
 
 
 # ------------------------------------------------------------------------------------------------ phi functions

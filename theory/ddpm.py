@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from sympy import Derivative, Expr, Product, Rational, Sum, erf, exp, log, pi, sqrt
 
-from theory import gaussian, probability
+from theory import probability
 from theory.proof import (
     E,
     algebra,
@@ -58,7 +58,7 @@ def posterior_mean(data: Expr) -> Expr:
 
 # ------------------------------------------------------------------------------------------------ the forward chain
 
-m = real("m")
+m, gamma = real("m gamma")
 v_s = positive("v_s")
 
 
@@ -170,17 +170,28 @@ def bound():
 Sigma = positive("Sigma")  # variance of the model's reverse step
 
 
+@claim("ddpm.divergence", week=4, source="Ho et al. 2020, eq. 8")
+def divergence():
+    "Two Gaussians whose means move with the data, one at x_0 and one at D: a squared error, and a part without D."
+    x_s = m + gamma * x_0 + sqrt(v_s) * u
+    yield E(log_normal(x_s, m + gamma * x_0, v_s) - log_normal(x_s, m + gamma * D, Sigma), u)
+    yield gaussian_expectation(u), gamma**2 / (2 * Sigma) * (x_0 - D) ** 2 + (v_s / Sigma - 1 - log(v_s / Sigma)) / 2
+
+
 @claim("ddpm.transition", week=4, source="Ho et al. 2020, eq. 8")
 def transition():
-    "L_(t-1) = KL(q(x_s | x_t, x_0) || N(posterior mean with D for x_0, Sigma)): a squared error and a part without D."
-    weight = yield let("weight", pull**2 / (2 * Sigma))
+    """L_(t-1) = KL(q(x_s | x_t, x_0) || N(posterior mean with D for x_0, Sigma)) = weight (x_0 - D)^2 + variance_kl.
+
+    That is ddpm.divergence; gamma is the slope of the posterior's mean in x_0, v_s its variance.
+    """
+    weight = yield let("weight", alpha_bar_s * beta_t**2 / (2 * Sigma * (1 - alpha_bar_t) ** 2))
     variance_kl = yield let("variance_kl", (beta_tilde / Sigma - 1 - log(beta_tilde / Sigma)) / 2)
-    mean, mean_hat = posterior_mean(x_0), posterior_mean(D)
-    x_s = mean + sqrt(beta_tilde) * u
-    yield E(log_normal(x_s, mean, beta_tilde) - log_normal(x_s, mean_hat, Sigma), u)
-    g = gaussian
-    divergence = by(g.kl, {g.mu: mean, g.v: beta_tilde, g.nu: mean_hat, g.w: Sigma})
-    yield divergence, weight * (x_0 - D) ** 2 + variance_kl
+    yield Derivative(posterior_mean(x_0), x_0) ** 2 / (2 * Sigma)
+    yield algebra, weight
+
+    precision = 1 / (1 - alpha_bar_s) + (1 - beta_t) / beta_t  # of x_s: from x_0, and from x_t
+    yield (1 / (precision * Sigma) - 1 + log(precision) + log(Sigma)) / 2
+    yield algebra, variance_kl
 
 
 gain = (alpha_bar_s / (1 - alpha_bar_s) - alpha_bar_t / (1 - alpha_bar_t)) / 2  # half of what the step gains in SNR
@@ -190,9 +201,9 @@ weight_x0 = pull**2 / (2 * Sigma)
 @claim("ddpm.loss_x0", week=4, source="Kingma et al. 2021, eq. 14; Salimans & Ho 2022", covers="ddpm.loss_x0")
 def loss_x0():
     "With Sigma = beta_tilde the weight of L_(t-1) in x_0 is half of what the step gains in signal-to-noise ratio."
-    x_s = posterior_mean(x_0) + sqrt(beta_tilde) * u
-    yield E(log_normal(x_s, posterior_mean(x_0), beta_tilde) - log_normal(x_s, posterior_mean(D), beta_tilde), u)
-    yield by(transition, {Sigma: beta_tilde}), gain * (x_0 - D) ** 2
+    ratio = beta_tilde / Sigma
+    yield (weight_x0 * (x_0 - D) ** 2 + (ratio - 1 - log(ratio)) / 2).subs(Sigma, beta_tilde)
+    yield algebra, gain * (x_0 - D) ** 2
 
 
 @claim("ddpm.loss_eps", week=4, source="Ho et al. 2020, eq. 12", covers="ddpm.loss_eps")
@@ -294,7 +305,7 @@ def bits_per_dimension():
 p = function("p", kind="density")
 C, S, gap = nonnegative("C S gap")
 V, M = positive("V M")
-mu, gamma = real("mu gamma")
+mu = real("mu")
 v = unit("v")
 
 
@@ -323,12 +334,12 @@ def deviation():
 
 @claim("ddpm.optimal_variance", week=4, source="Bao et al. 2022, thm 1")
 def optimal_variance():
-    "Around the exact prediction D = E[x_0 | x_t], x_s has the posterior's own variance plus a share of x_0's, C."
-    yield E((pull * (x_0 - D) + sqrt(beta_tilde) * u) ** 2, u)
-    yield by(deviation, {gamma: pull, v_s: beta_tilde}), beta_tilde + pull**2 * (x_0 - D) ** 2
+    """Around the exact prediction D = E[x_0 | x_t], x_s has the posterior's own variance plus a share of x_0's, C.
 
-    yield E((pull * sqrt(C) * u) ** 2 + beta_tilde, u)
-    yield by(deviation, {gamma: pull, v_s: beta_tilde}, chain=2), beta_tilde + pull**2 * C
+    That is ddpm.deviation; gamma is the slope of the posterior's mean in x_0, v_s its variance.
+    """
+    yield 1 / (1 / (1 - alpha_bar_s) + (1 - beta_t) / beta_t) + Derivative(posterior_mean(x_0), x_0) ** 2 * C
+    yield algebra, beta_tilde + alpha_bar_s * beta_t**2 / (1 - alpha_bar_t) ** 2 * C
 
 
 @claim("ddpm.optimal_variance_lower", week=4, source="Ho et al. 2020, sec. 3.2", covers="ddpm.optimal_variance_lower")

@@ -175,7 +175,7 @@ def _linear(inner: Expr, x: Any, limits: tuple[Expr, ...], normalised: frozenset
         inside = inside.xreplace({x: bound})
         if not limits:
             total += outside * (inside if inside == 1 else Expect(inside, bound))
-        elif isinstance(inside, AppliedUndef) and inside.func in normalised and inside.args[0] == bound:
+        elif isinstance(inside, AppliedUndef) and inside.func in normalised and inside.args[0] in (bound, -bound):
             total += outside
         else:
             total += outside * Integral(inside, (bound, *limits))

@@ -123,15 +123,20 @@ class Agreement:
         return self.status not in ("agrees", "untested")
 
     def row(self) -> dict[str, Any]:
-        """The entry in the report."""
+        """The entry in the report; JSON has no infinity, the status says what it means."""
         return {
             "function": self.function,
             "dtype": self.dtype,
-            "worst_bound": self.worst_bound,
-            "worst_condition": self.worst_condition,
-            "gradient": self.gradient,
+            "worst_bound": finite(self.worst_bound),
+            "worst_condition": finite(self.worst_condition),
+            "gradient": finite(self.gradient),
             "status": self.status,
         }
+
+
+def finite(x: float | None) -> float | None:
+    """x, or None where it is not finite."""
+    return x if x is not None and math.isfinite(x) else None
 
 
 def agree(binding: Binding, formula: sp.Expr, vary: int | None = None) -> tuple[Agreement, ...]:

@@ -211,7 +211,8 @@ def _told(kind: str, line: dict[str, Any]) -> list[str]:
     if row["status"] in ("agrees", "holds"):
         return []
     if kind == "worlds":
-        limit = f"{row['value']:.4g}, allowed {line['limit']:.4g} ({line['unit']})"
+        value = "not finite" if row["value"] is None else f"{row['value']:.4g}"
+        limit = f"{value}, allowed {line['limit']:.4g} ({line['unit']})"
         return [f"{', '.join(line['claims'])} fails on world {row['world']}: {row['check']}: {limit}"]
     point = ", ".join(f"{k} = {v:.6g}" for k, v in line["point"].items())
     at = f" at {point}" if point else ""

@@ -14,6 +14,7 @@ checked when it runs. The checks themselves are in `verify.checks`.
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 import time
 import zlib
@@ -64,7 +65,7 @@ class Row:
         return {
             "world": self.world,
             "check": self.check,
-            "value": self.verdict.value,
+            "value": self.verdict.value if math.isfinite(self.verdict.value) else None,
             "false_fail": self.verdict.false_fail,
             "detectable_effect": self.verdict.detectable_effect,
             "status": "holds" if self.holds else "fails",

@@ -150,7 +150,9 @@ def test_names_must_match():
 
 def test_a_wrong_shape_or_dtype_disagrees():
     for wrong in (lambda x: x.sum(), lambda x: x[:, None], lambda x: 1.0, lambda x: x.half()):
-        assert {v.status for v in verdicts(wrong, x)} == {"disagrees"}
+        found = verdicts(wrong, x)
+        assert {v.status for v in found} == {"disagrees"}
+        assert {v.row()["worst_bound"] for v in found} == {None}
     double, single = verdicts(lambda x: x.double(), x)
     assert (double.status, single.status) == ("agrees", "disagrees")
     assert "expected a torch.float32 tensor" in single.reason

@@ -183,6 +183,13 @@ def test_rows_find_their_claims_and_failures_their_words(performed):
     assert found.exit_status == 1
 
 
+def test_what_is_not_finite_is_valid_json(performed):
+    row = {"claims": ["a.b"], "row": WORLD | {"status": "fails", "value": None}, "unit": "nats", "limit": 0.05}
+    found = performed([outcome("a.b")], rows("worlds", row))
+    assert "not finite, allowed 0.05" in found.problems[0]
+    json.dumps(found.json(), allow_nan=False)
+
+
 def test_mutants_are_counted_by_layer_and_survivors_named(performed):
     fates = [
         {"claim": "a.b.c", "mutant": f"m{i}", "fate": f, "reason": ""}

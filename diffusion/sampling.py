@@ -36,8 +36,9 @@ def sample(
     callback    called after each row with (row number, new x, D): for progress bars and for what needs D.
 
     Gradients flow where they are enabled. Under torch.no_grad(), and if no callback or record may hold on to a state,
-    the state is updated in place, in a copy of x. ValueError for a denoiser that returns another shape than x's, or a
-    missing or wrong number of generators.
+    the state is updated in place, in a copy of x. Multistep tables keep predictions: a denoiser must not write into one
+    that it returned before. ValueError for a denoiser that returns another shape than x's, or a missing or wrong number
+    of generators.
     """
     draw = _noise_source(table, x, generator)
     held = record or callback is not None or torch.is_grad_enabled() or torch.compiler.is_compiling()

@@ -134,8 +134,6 @@ def convert(
     """
     same_shape(prediction=prediction, x_t=x_t)
     p, q = coefficients(source, target, Kernel(alpha, sigma, alpha_dot, sigma_dot))
-    if source == target:
-        return prediction
     return per_sample(p, x_t) * x_t + per_sample(q, x_t) * prediction
 
 

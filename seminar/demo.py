@@ -61,8 +61,8 @@ def main(args: Sequence[str]) -> int:
 
 
 def _verify() -> Done:
-    from seminar.verify import Verify, report, select
     from seminar.progress import bar
+    from seminar.verify import Verify, report, select
     from theory.proof import session
 
     files, _ = select(())
@@ -86,10 +86,7 @@ def _train() -> Done:
     from training.loop import resume, train
 
     path = _run()
-    if path.exists():
-        outcome = resume(path)
-    else:
-        outcome = train(recipes.find(RECIPE), steps=STEPS)
+    outcome = resume(path) if path.exists() else train(recipes.find(RECIPE), steps=STEPS)
     return Done(f"{outcome.steps} steps, loss {outcome.loss:.3f}", f"{path}/curves.png")
 
 

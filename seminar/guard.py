@@ -9,7 +9,7 @@ ROOMS = ("theory", "diffusion", "toy", "verify", "training", "animations", "semi
 
 
 def one_root() -> str:
-    """ "" when all rooms are found under this checkout; else one line that says which is not, and where it was found."""
+    """ "" when all rooms are found under this checkout; else one line that says which is not, and where it is."""
     root = Path(__file__).resolve().parents[1]
     for room in ROOMS:
         spec = importlib.util.find_spec(room)

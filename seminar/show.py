@@ -30,7 +30,7 @@ def main(args: Sequence[str]) -> int:
     from seminar.verify import select
     from theory.proof import export
 
-    files, wanted = select([options.id])
+    _, wanted = select([options.id])
     if wanted != {options.id}:
         raise ValueError(f"{options.id!r} is not one claim; the claims there are {', '.join(sorted(wanted or ()))}")
     exported = export(options.id)

@@ -22,7 +22,7 @@ class Run:
     seed: int = 0
     """The run's seed: data order, noise, times and initial weights follow from it and the step."""
     seconds: float | None = None
-    """Choose `steps` to fill this much time here (timed on throwaway steps, written into config.toml, then forgotten)."""
+    """Choose `steps` to fill this much time here: timed on throwaway steps, written into config.toml."""
     quiet: bool = False
     """No progress bar."""
 

@@ -28,7 +28,7 @@ class Verify:
     what: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Claim ids, topics, or a file of your own derivations (notes.py); everything when left out."""
     mutants: bool = False
-    """Break every line, part, certificate, definition and bound function, and the checker itself; all must be noticed."""
+    """Break every line, certificate, definition, bound function and the checker itself; all must be noticed."""
     json: Path | None = None
     """Write the report as JSON to this path."""
     jobs: int = os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Broken definitions: the density, the drift, the kernel that claims start from, each broken and all its claims rebuilt.
+"""Broken definitions: the density, the drift, the kernel that claims start from, broken, and all their claims rebuilt.
 
 A definition is a plain function of the theory that writes an expression (`log_normal`, `drift`, `covariance`, ...). A
 mutant swaps its code for a broken one, in a process of its own, and puts the claims that call it to the judges until
@@ -12,6 +12,7 @@ import inspect
 import os
 import pickle
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def fates(module: str, name: str) -> list[dict[str, Any]]:
     rows = []
     for mutant in mutants(Binding(f"{module.split('.')[-1]}.{name}", function, False)):
         if mutant.function == f"{module}.{name}":
-            fate, claim = _in_child(lambda m=mutant: _fate(m, function))
+            fate, claim = _in_child(partial(_fate, mutant, function))
             rows.append({"fate": fate, "mutant": mutant.key, "claim": claim})
     return rows
 

@@ -1,7 +1,7 @@
 """How far the checks can be trusted: claims, certificates, definitions and the checker itself, broken on purpose.
 
-Layers are reported apart and never pooled. `expressions` and `certificates` belong to a claim; a `definitions` mutant is
-counted with the claim that noticed it; `checker` is the canaries against the weakened checkers. The layer of the
+Layers are reported apart and never pooled. `expressions` and `certificates` belong to a claim; a `definitions` mutant
+is counted with the claim that noticed it; `checker` is the canaries against the weakened checkers. The layer of the
 torch code is run by the report, beside the agreement it tests.
 """
 

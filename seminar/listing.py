@@ -30,7 +30,7 @@ def main(args: Sequence[str]) -> int:
         if options.what in (name, "all"):
             console.print(f"[bold]{title}[/bold]")
             for row in rows():
-                console.print(f"  {row}", highlight=False, markup=False)
+                console.print(f"  {row}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

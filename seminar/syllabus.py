@@ -86,5 +86,5 @@ def main(args: Sequence[str]) -> int:
     if options.open:
         for key in rows:
             if key not in done:
-                console.print(f"  open: {key}: {rows[key]['statement']}", highlight=False, markup=False)
+                console.print(f"  open: {key}: {rows[key]['statement']}", highlight=False, markup=False, soft_wrap=True)
     return 0

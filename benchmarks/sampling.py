@@ -2,8 +2,8 @@
 
 The denoiser does nothing (it returns one tensor every time), so what is timed is the sampler: building its table and
 running the loop, per call of the denoiser. The unit is one fused in-place update of the state, `lerp_`, timed back to
-back with each repetition, so that a busy machine slows both and the figures carry over to another one. The floor is the
-row's arithmetic alone: scale the state, add each prediction, draw and add the noise, in place. One thread; medians.
+back with each repetition. Times are processor time of one thread, so that what else runs on the machine counts little;
+medians. The floor is the row's arithmetic alone, in place: scale the state, add each prediction, add fresh noise.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ SHAPES = {(256, 2): 400, (16, 3, 256, 256): 8}  # state: how many unit operation
 
 
 def seconds(run: Run) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     run()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def in_units(run: Run, unit: Run, repeats: int) -> list[float]:

@@ -54,7 +54,7 @@ class Plane(VGroup):
             self.labels.add(label.next_to((box.centre[0], bottom, 0.0), DOWN, buff=0.12))
         if label := _label(y.label):
             self.labels.add(label.next_to((box.left, box.top, 0.0), UP, buff=0.12, aligned_edge=LEFT))
-        self.add(self.labels)
+        self.add(self.labels).set_z_index(-1)  # below whatever is drawn on it, whichever comes first
 
     def at(self, values: np.ndarray) -> np.ndarray:
         """[..., 2] in the plot's own units -> [..., 3] in the frame."""

@@ -7,7 +7,7 @@ read off the claim's own lines. Comparing them gives the variance and the mean; 
 from __future__ import annotations
 
 import numpy as np
-from manim import RIGHT, Create, Dot, FadeIn, FadeOut, ReplacementTransform, VGroup, VMobject
+from manim import LEFT, RIGHT, Create, Dot, FadeIn, FadeOut, ReplacementTransform, VGroup, VMobject
 
 from animations import arrays, style
 from animations.formula import Said, balance, definition, said
@@ -18,6 +18,7 @@ from animations.style import Box
 POSTERIOR = "ddpm.posterior"
 PICTURE = Box(-6.3, -1.0, -1.5, 1.15)
 ABOVE, UPPER, LOWER = (0.0, 2.4, 0.0), (3.2, 0.6, 0.0), (3.2, -1.05, 0.0)
+MARGIN = -0.6  # where the table of coefficients begins
 REACH, DEPTH = 2.8, -6.0  # of the picture: how far x_s goes, how deep the log-densities
 
 
@@ -54,7 +55,12 @@ class CompleteTheSquare(Stage):
             FadeIn(squares), Create(sum_curve, run_time=style.SLOW),
         )  # fmt: skip
         x_s, terms = bayes.piece("x_s"), (from_noise, from_data)
-        rows = VGroup(*(self.comparison(x_s, k, terms, completed).move_to(at) for k, at in ((2, UPPER), (1, LOWER))))
+        rows = VGroup(
+            *(
+                self.comparison(x_s, k, terms, completed).move_to(at).align_to((MARGIN, 0.0, 0.0), LEFT)
+                for k, at in ((2, UPPER), (1, LOWER))
+            )
+        )
         self.say(
             "Compare what stands before the square: that gives the <model>variance</model>, the width of the parabola.",
             FadeIn(rows[0]),
@@ -84,7 +90,7 @@ class CompleteTheSquare(Stage):
         law = balance(
             list(zip(sides, (style.NOISE, style.DATA), strict=False)), (sides[-1], style.MODEL), style.SMALL_FORMULA
         )
-        return VGroup(head, law).arrange(RIGHT, buff=0.4)
+        return VGroup(head, law.next_to(head, RIGHT, buff=0.4).align_to(head.get_left() + 0.8 * RIGHT, LEFT))
 
     def value(self, expression: Said, x_s: np.ndarray | float | None = None) -> np.ndarray:
         """Of an expression of the claim in the example."""

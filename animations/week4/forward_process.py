@@ -66,16 +66,17 @@ class ForwardProcess(Stage):
         cloud = ParticleCloud(plane.at(chain["x"][0]), colour=style.DATA, radius=0.02, opacity=0.7)
         cloud.add_updater(lambda m: m.move_particles(plane.at(now("x"))).set_colours(hue()))
 
+        curves = self.curves(chain)
         self.say(
             "<data>Data</data>: eight clusters on a ring. Every point is a sample, the glow is the exact density.",
-            LaggedStart(FadeIn(plane), FadeIn(heat), FadeIn(cloud), lag_ratio=0.6, run_time=style.SLOW),
+            LaggedStart(FadeIn(plane), FadeIn(heat), FadeIn(cloud), lag_ratio=0.6, run_time=style.SLOW), FadeIn(curves),
         )  # fmt: skip
         trails = always_redraw(lambda: self.trails(plane, chain["x"]))
         self.add(trails)
         one_step = self.law("one step", said(STEP, "step_mean").formula(SIZE), said(STEP).piece("beta_t").formula(SIZE))
         self.say(
             "Each step shrinks a point a little towards the centre and adds a little fresh <noise>noise</noise>.",
-            FadeIn(one_step), FadeIn(self.curves(chain)),
+            FadeIn(one_step),
         )  # fmt: skip
         self.say("The clusters blur, and each point walks at random.", self.run(0.25))
         self.say("Neighbours merge: which cluster a point came from is being forgotten.", self.run(0.5))

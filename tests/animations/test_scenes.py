@@ -1,6 +1,6 @@
-"""Every scene, played fast and small: the geometry of each play's last frame, and the picture at the end.
+"""Every scene, played fast and small: the geometry and the picture of each play's last frame.
 
-Snapshots are small grey pictures of the last frame, made by `python -P tests/animations/snapshots.py`; renderings by
+Snapshots are small grey pictures of these frames, made by `python -P tests/animations/snapshots.py`; renderings by
 other cairo versions differ in soft edges, so pictures are compared after averaging, to 6 levels of 255 on each cell.
 """
 
@@ -68,8 +68,9 @@ def faults(scene: Stage) -> list[str]:
 
 @cache
 def play_through(row: catalog.Row) -> tuple[Stage, list[str], np.ndarray]:
-    """The scene after its last play, all faults of all last frames, and the last picture."""
+    """The scene after its last play, all faults of all plays' last frames, and these frames, reduced."""
     found: list[str] = []
+    frames: list[np.ndarray] = []
 
     class Watched(stage_of(row)):  # type: ignore[misc]
         __module__ = row.module
@@ -77,13 +78,14 @@ def play_through(row: catalog.Row) -> tuple[Stage, list[str], np.ndarray]:
         def play(self, *animations, **options):
             super().play(*animations, **options)
             found.extend(f"{self.time:.1f} s: {fault}" for fault in faults(self))
+            self.renderer.static_image = None
+            self.renderer.update_frame(self)
+            frames.append(reduced(self.renderer.get_frame()))
 
     with tempconfig(SMALL):
         scene = Watched()
         scene.render()
-        scene.renderer.static_image = None
-        scene.renderer.update_frame(scene)
-        return scene, found, scene.renderer.get_frame()
+        return scene, found, np.stack(frames)
 
 
 def reduced(frame: np.ndarray) -> np.ndarray:
@@ -122,11 +124,13 @@ def test_every_claim_it_names_is_stamped_and_every_formula_is_from_one(played):
     assert {text.claim for text in texts(scene) if isinstance(text, Formula)} <= set(row.claims)
 
 
-def test_last_frame_is_the_kept_one(played):
-    row, _, _, frame = played
+def test_frames_are_the_kept_ones(played):
+    row, _, _, frames = played
     kept = np.load(SNAPSHOTS)[row.name].astype(int)
-    difference = np.abs(reduced(frame) - kept)
-    assert difference.max() <= 6, f"{row.name}: look at the scene; if it is right, run tests/animations/snapshots.py"
+    assert frames.shape == kept.shape
+    assert np.abs(frames - kept).max() <= 6, (
+        f"{row.name}: look at the scene; if it is right, run tests/animations/snapshots.py"
+    )
 
 
 def test_particles_follow_their_arrays():

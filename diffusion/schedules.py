@@ -131,6 +131,8 @@ class Schedule:
         A value outside the schedule's range by no more than the rounding of its dtype counts as the end itself; any
         other raises ValueError.
         """
+        if not isinstance(half_log_snr, Tensor) or not half_log_snr.is_floating_point():
+            raise TypeError(f"time_of takes a floating-point tensor of half_log_snr values, got {half_log_snr!r}")
         wanted = half_log_snr.double()
         first, last = self.half_log_snr(torch.tensor([0.0, 1.0], dtype=torch.float64, device=wanted.device))
         slack = 8 * torch.finfo(half_log_snr.dtype).eps
@@ -156,8 +158,10 @@ def _at_valid_time(t: Tensor, function: TimeFunction) -> Tensor:
     if not isinstance(t, Tensor) or not t.is_floating_point():
         given = t.dtype if isinstance(t, Tensor) else type(t).__name__
         raise TypeError(f"time is a floating-point tensor with values in [0, 1] (step k of T is k/T); got {given}")
-    if t.device.type == "cpu" and not bool(((t >= 0) & (t <= 1)).all()):
-        raise ValueError(f"time runs from 0 (data) to 1 (noise); got values in [{t.min():.6g}, {t.max():.6g}]")
+    if t.device.type == "cpu" and t.numel():
+        earliest, latest = (float(end) for end in t.detach().aminmax())
+        if not (earliest >= 0 and latest <= 1):  # a NaN is neither
+            raise ValueError(f"time runs from 0 (data) to 1 (noise); got values in [{earliest:.6g}, {latest:.6g}]")
     return function(t)
 
 

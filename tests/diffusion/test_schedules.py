@@ -220,3 +220,5 @@ def test_a_time_is_a_floating_point_tensor(t: object) -> None:
     schedule: Schedule = schedules.vp_linear()
     with pytest.raises(TypeError, match="step k of T is k/T"):
         schedule.alpha(t)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="floating-point tensor of half_log_snr"):
+        schedule.time_of(t)  # type: ignore[arg-type]

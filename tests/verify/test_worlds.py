@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from diffusion import ddim, ddpm, schedules, solvers
+from diffusion import ddim, ddpm, gaussian, schedules, solvers
 from toy.mixture import Mixture
 from toy.worlds import make
 from verify.checks import denoising, samplers
@@ -69,6 +69,12 @@ PLANTED = [
         (samplers, "velocity"),
         lambda f: lambda s, t: (f(s, t)[0] * 1.00001, f(s, t)[1]),
     ),
+    ("measurement", "gaussian", (gaussian, "posterior_variance"), lambda f: lambda v, a, w: 1.2 * f(v, a, w)),
+    ("coordinates", "gaussian", (gaussian, "conditional_mean"), lambda f: lambda x, m, n, s, t: m + s * (x - n)),
+    ("mixture", "gaussian", (gaussian, "_log_odds"), lambda f: lambda x, q, *rest: f(x, 1 - q, *rest)),
+    ("surprise", "gaussian", (gaussian, "entropy"), lambda f: lambda v: f(v) + 0.1),
+    ("moments_of_the_sde", "gaussian", (schedules, "diffusion2"), lambda f: lambda *a: 1.001 * f(*a)),
+    ("rates_of_change", "gaussian", (schedules, "half_log_snr_dot"), lambda f: lambda *a: 2 * f(*a)),
     ("probability_flow_likelihood", "ring", (solvers, "velocity_state"), lambda f: lambda s, d: f(s, d) * 1.001),
 ]
 

@@ -36,6 +36,8 @@ alpha, sigma = positive("alpha sigma")
 alpha_dot, sigma_dot, h = real("alpha_dot sigma_dot h")
 a, b, a_target, b_target = real("a b a_target b_target")
 snr = (alpha / sigma) ** 2
+rate = positive("rate")  # -half_log_snr', at which noise overtakes signal
+sigma_rate = sigma * (alpha_dot / alpha + rate)  # sigma' in terms of it
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -125,9 +127,7 @@ def convert():
 
     yield (alpha * known - sigma * (alpha * eps - sigma * x0)) / (alpha**2 + sigma**2)
     yield algebra, x0
-    rate = positive("rate")  # -half_log_snr' > 0, so that sigma' = sigma (alpha'/alpha + rate)
-    sigma_dot = sigma * (alpha_dot / alpha + rate)
-    yield (sigma_dot * known - sigma * (alpha_dot * x0 + sigma_dot * eps)) / (alpha * sigma * rate)
+    yield (sigma_rate * known - sigma * (alpha_dot * x0 + sigma_rate * eps)) / (alpha * sigma * rate)
     yield algebra, x0
 
 
@@ -247,8 +247,8 @@ def min_snr():
     yield algebra, weight * sigma_here**2 / (alpha**2 + sigma_here**2) ** 2
     yield weight / amplified(on_v).subs(VP)
     yield algebra, weight / (SNR + 1)
-    yield weight * amplified(alpha_dot * x0 + sigma_dot * noise)
-    yield algebra, weight * alpha**2 * (alpha_dot / alpha - sigma_dot / sigma_here) ** 2
+    yield weight / amplified(alpha_dot * x0 + sigma_rate * noise)
+    yield algebra, weight / (alpha * rate) ** 2
     yield weight / amplified(-noise / sigma)
     yield algebra, weight * sigma_here**4 / alpha**2
 

@@ -17,7 +17,7 @@ from sympy.core.function import AppliedUndef
 
 from theory.proof import WEAKENED, Checker, Claim, Derivation, Line, check, find
 from theory.proof.claims import renamed
-from theory.proof.rules import Rule
+from theory.proof.rules import Inequality, Rule
 from theory.proof.vocabulary import DOMAINS, Var, function
 
 Edit = Callable[[Claim, Derivation], tuple[Claim, Derivation]]
@@ -69,6 +69,30 @@ def line_is(number: int, expression: Any) -> Edit:
 def rule_is(number: int, rule: Rule) -> Edit:
     """Line `number` (from 1) is justified by another rule, or by the same with another certificate."""
     return lambda claim, d: (claim, _with_line(d, number, Line(rule, d.lines[number - 1].expression)))
+
+
+def certificate_is(number: int, change: Callable[[Expr], Expr]) -> Edit:
+    """The certificate of line `number` (a boundary term, a witness, a leading term, what a citation puts in)."""
+
+    def edit(claim: Claim, d: Derivation) -> tuple[Claim, Derivation]:
+        line = d.lines[number - 1]
+        assert line.rule is not None
+        rule = line.rule.with_expressions(tuple(change(e) for e in line.rule.expressions()))
+        return claim, _with_line(d, number, Line(rule, line.expression))
+
+    return edit
+
+
+def turned(number: int) -> Edit:
+    """The inequality of line `number` (its witness an expression) is turned round."""
+
+    def edit(claim: Claim, d: Derivation) -> tuple[Claim, Derivation]:
+        line = d.lines[number - 1]
+        assert isinstance(line.rule, Inequality)
+        rule = replace(line.rule, witness=-line.rule.witness, up=not line.rule.up)
+        return claim, _with_line(d, number, Line(rule, line.expression))
+
+    return edit
 
 
 def part_is(label: str, change: Callable[[Expr], Expr]) -> Edit:

@@ -9,8 +9,8 @@
 | Vanishes        | - (no twin: decay is a limit)         | the boundary term at +-10, 20, 40                   |
 | Nonnegative     | read off the form (no twin)           | - (its line is put to AtLeast as well)              |
 | AtLeast         | -                                     | left >= right at random points                      |
-| Nonzero         | read off the form, or else:           | one sign over the whole sample                      |
-| Within          | sign assumptions, or else:            | the values lie in the domain over the whole sample  |
+| Nonzero         | read off the form, or else:           | one sign over the whole sample, and not 0 at edges  |
+| Within          | sign assumptions, or else:            | in the domain over the whole sample, and at edges   |
 
 A verdict is proved, refuted (with the point that shows it) or undecided; undecided is a failure. `Checker` says how
 strict the judges are; only the strict one makes theorems. The others exist to show that each strictness is needed.
@@ -451,6 +451,10 @@ class Nonzero(Obligation):
                     mp.nstr(value, 6),
                     "a divisor that keeps one sign",
                 )
+        for point in numeric.edges(self.expression, checker.seed):
+            value, problem = _value(self.expression, point)
+            if not value:
+                return Verdict(REFUTED, "numeric", self.why, point.words(), _shown(value, problem), "not 0")
         return Verdict(PROVED, "numeric", f"{self.why}: it keeps one sign")
 
 
@@ -474,7 +478,8 @@ class Within(Obligation):
             "natural": lambda v: v >= 1 and v == int(v),
             "counting": lambda v: v >= 0 and v == int(v),
         }[self.domain.name]
-        for point in numeric.points([self.expression], 12, checker.seed, checker.antithetic):
+        tried = numeric.points([self.expression], 12, checker.seed, checker.antithetic)
+        for point in (*tried, *numeric.edges(self.expression, checker.seed)):
             value, problem = _value(self.expression, point)
             if value is None or not lies(value):
                 told = self.domain.words.format(self.expression)

@@ -165,6 +165,19 @@ def points(expressions: list[Expr], count: int, seed: int, antithetic: bool = Tr
         yield Point(values, members, f"{seed} {i} {antithetic}")
 
 
+def edges(e: Expr, seed: int) -> Iterator[Point]:
+    """Points that a random draw never meets: a symbol at 0, where its domain has 0, and two real symbols equal."""
+    places = {s: s.domain.name if isinstance(s, Var) else "real" for s in sorted(e.free_symbols, key=str)}
+    moves: list[tuple[Symbol, Symbol | None]] = [
+        (s, None) for s, name in places.items() if name in ("real", "nonnegative", "counting")
+    ]
+    moves += [(s, t) for s in places for t in places if str(s) < str(t) and places[s] == places[t]]
+    for point in points([e], 1, seed):
+        for s, t in moves:
+            values = {**point.values, s: mpf(0) if t is None else point.values[t]}
+            yield Point(values, point.functions, f"{point.key} {s} {t}")
+
+
 # ------------------------------------------------------------------------------------------------ quadrature
 
 

@@ -59,7 +59,7 @@ def load(path: Path, like: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tu
         raise ValueError(f"{path / TENSORS} is damaged (its sha256 is not the one saved): {_advice(path)}")
     for fact, value in facts.items():
         if voucher["facts"].get(fact) != value:
-            raise ValueError(f"{path} was saved with {fact} = {voucher['facts'].get(fact)!r}, this run has {value!r}")
+            raise ValueError(f"{path} was saved with {fact} = {voucher['facts'].get(fact)!r}, here it is {value!r}")
     tensors = safetensors.torch.load(contents)
     if difference := sorted(tensors.keys() ^ like.keys()):
         raise ValueError(f"{path} is of another model: {len(difference)} names don't match, first {difference[0]}")

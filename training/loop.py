@@ -176,7 +176,7 @@ def power_of_width(width: float) -> float:
 
 
 def facts(recipe: Recipe, seed: int, accelerator: accelerate.Accelerator) -> dict[str, Any]:
-    """What must be the same for two runs to agree bit for bit; a checkpoint says it and resuming compares."""
+    """What must be the same for two runs to agree bit for bit: a checkpoint says it, and resuming compares."""
     cuda = accelerator.device.type == "cuda"
     return {
         "recipe": recipes.fingerprint(recipe),
@@ -221,13 +221,14 @@ def train(
     return _run(folder, quiet)
 
 
-def resume(path: Path | str, quiet: bool = False) -> Outcome:
+def resume(path: Path | str, quiet: bool = False, allow_inexact: bool = False) -> Outcome:
     """Go on with the run in a folder, from its newest checkpoint, to the steps it was made for.
 
     The outcome equals that of an uninterrupted run bit for bit, on the same hardware with the same torch and threads;
-    a checkpoint made with others is refused, in one line that says what differs. A finished run is left as it is.
+    a checkpoint made with others is refused, in one line that says what differs, unless `allow_inexact`. A finished run
+    is left as it is.
     """
-    return _run(run_folder.open_run(Path(path)), quiet)
+    return _run(run_folder.open_run(Path(path)), quiet, allow_inexact)
 
 
 def steps_in(recipe: Recipe, seconds: float, seed: int = 0) -> int:
@@ -251,13 +252,13 @@ def steps_in(recipe: Recipe, seconds: float, seed: int = 0) -> int:
     return max(1, round(seconds * (done - first) / (time.perf_counter() - start)))
 
 
-def _run(folder: RunFolder, quiet: bool) -> Outcome:
+def _run(folder: RunFolder, quiet: bool, allow_inexact: bool = False) -> Outcome:
     recipe, seed = folder.recipe, folder.seed
     with run_folder.locked(folder), _interruptible() as interrupted:
         accelerator, built = accelerate.Accelerator(), task(recipe)
         state = State(recipe, seed, accelerator, built)
         run = _Run(folder, state, facts(recipe, seed, accelerator), built)
-        start = step = run.restore()
+        start = step = run.restore(allow_inexact)
         meter = Meter(step)
         with progress_bar(folder, recipe, step, quiet) as show:
             while step < recipe.steps and not interrupted():
@@ -281,11 +282,13 @@ class _Run:
         self.main = state.accelerator.is_main_process
         self.loss = math.nan
 
-    def restore(self) -> int:
+    def restore(self, allow_inexact: bool) -> int:
         """The newest checkpoint's state and step, or step 0; the log is cut to that step."""
         step, found = 0, checkpoint.saved(self.folder.checkpoints)
         if found:
-            step, tensors = checkpoint.load(found[-1], self.state.tensors(), self.facts)
+            inexact = self.facts.keys() - {"recipe", "seed"} if allow_inexact else ()
+            needed = {name: fact for name, fact in self.facts.items() if name not in inexact}
+            step, tensors = checkpoint.load(found[-1], self.state.tensors(), needed)
             self.state.load(step, tensors)
         if self.main:
             durable.sweep(self.folder.path)

@@ -102,8 +102,14 @@ class ToyRecipe(Recipe):
     earliest: Interior = 1e-3  # times are drawn between these two, and samplers run from the later one
     latest: Interior = 0.998
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.earliest < self.latest:
+            raise ValueError(f"earliest = {self.earliest}, latest = {self.latest}: expected earliest < latest")
+
     @property
     def world(self) -> str:
+        """The part of the name after the dot: a key of toy.worlds.WORLDS."""
         return self.name.partition(".")[2]
 
 

@@ -3,10 +3,10 @@
 **Grid.** Equal steps in the angle arctan(sigma / (alpha std)). A DDIM step through an angle h shrinks a Gaussian of
 that standard deviation by cos(h), n steps by the product of the cosines, which is nearest to 1 for equal angles.
 
-**Start.** Even so 50 steps shrink a Gaussian by 2.4 %, (1 - (pi/2)^2 / (2 * 50)), and an energy distance at 20,000
-samples sees half a percent. A deterministic table is linear in (x, D), so what it does to a Gaussian is one number, its
-gain; starting from N(0, (std / gain)^2 I) instead of N(0, sigma^2 I) makes the generated variance of Gaussian data exact
-at any number of steps, and takes the leading error from all other data. With many steps it is the plain prior.
+**Start.** Even so 50 steps shrink a Gaussian by 2.4 %, (pi/2)^2 / (2 * 50), and an energy distance at 20,000 samples
+sees half a percent. A deterministic table is linear in x and D, so what it does to a Gaussian is one number, its gain.
+A start from N(0, (std / gain)^2 I) instead of N(0, sigma^2 I) makes the generated variance of Gaussian data exact at
+any number of steps, and takes the leading error from all other data. With many steps it is the plain prior.
 Stochastic tables forget their start: they get the law of x_t itself, N(0, (alpha^2 std^2 + sigma^2) I).
 """
 

@@ -245,4 +245,4 @@ def mixture_score():
     responsibility = yield let("responsibility", q * first / (q * first + (1 - q) * second))
     yield Derivative(log(q * first + (1 - q) * second), x)
     pulls = responsibility * (mu - x) / v + (1 - responsibility) * (nu - x) / w
-    yield by(mixture, {f: Lambda(x, first), g: Lambda(x, second)}), pulls
+    yield algebra, pulls

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 from sympy import Derivative, Expr, Integer, exp, log, sqrt
 
-from theory import gaussian
 from theory.proof import (
     E,
     algebra,
-    by,
     claim,
     function,
     gaussian_expectation,
@@ -85,9 +83,8 @@ def mixture():
     first, second = (normal(x, m, v) for m, v in zip(means, variances, strict=True))
     share = yield let("responsibility", q * first / (q * first + (1 - q) * second))
     yield Derivative(log(q * first + (1 - q) * second), x)
-    instance = {gaussian.mu: means[0], gaussian.v: variances[0], gaussian.nu: means[1], gaussian.w: variances[1]}
     pulls = share * (means[0] - x) / variances[0] + (1 - share) * (means[1] - x) / variances[1]
-    yield by(gaussian.mixture_score, instance), pulls
+    yield algebra, pulls
 
 
 # --------------------------------------------------------------------------------------------------- score matching

@@ -18,6 +18,7 @@ from diffusion.model import Denoiser
 from diffusion.schedules import Schedule
 from toy import worlds
 from training import durable, run_folder, sampling
+from training.recipes import ToyRecipe
 from training.run_folder import RunFolder
 from training.streams import Streams
 
@@ -27,9 +28,10 @@ POINTS = 4000
 matplotlib.use("Agg")
 
 
-def samples(folder: RunFolder, schedule: Schedule, std: float, denoiser: Denoiser, n: int = POINTS) -> Path:
+def samples(
+    folder: RunFolder, recipe: ToyRecipe, schedule: Schedule, std: float, denoiser: Denoiser, n: int = POINTS
+) -> Path:
     """samples.png: n samples by 50 DDIM steps from a denoiser of the run, beside n draws from the law itself."""
-    recipe = folder.recipe
     streams = Streams(folder.seed, recipe.steps)
     coefficients = sampling.table(schedule, "ddim", 50, recipe.latest, std)
     drawn = sampling.draw(denoiser, schedule, coefficients, std, n, streams("preview"))
@@ -59,7 +61,7 @@ def curves(folder: RunFolder) -> Path:
     axes = figure.subplots()
     axes.plot(step, [line["loss"] for line in log], color=BLUE, alpha=0.35, linewidth=1, label="loss")
     axes.plot(step, [line["smoothed_loss"] for line in log], color=BLUE, linewidth=2, label="smoothed loss")
-    axes.set(xlabel="step", ylabel=f"mean squared error (weights: {folder.recipe.weights})", title=folder.recipe.name)
+    axes.set(xlabel="step", ylabel="loss on a batch", title=folder.recipe.name)
     _zoom(axes, [line["loss"] for line in log])
     rate = axes.twinx()
     rate.plot(step, [line["lr"] for line in log], color=ORANGE, linewidth=2, linestyle="--", label="learning rate")

@@ -28,6 +28,7 @@ from toy import energy, sliced, worlds
 from toy.estimate import Estimate, estimate
 from toy.world import World
 from training import draw, runs, sampling
+from training.recipes import ToyRecipe
 from training.runs import Trained
 from training.streams import Streams
 
@@ -68,7 +69,7 @@ def sample_run(
     drawn = _draw(trained, _table(trained, solver, steps), n, streams("samples"))
     if out is not None:
         title = f"{trained.recipe.name}, {solver}, {steps} steps"
-        draw.compare(drawn, trained.recipe.world, Path(out), title, streams("truth"))
+        draw.compare(drawn, _toy(trained).world, Path(out), title, streams("truth"))
     return drawn
 
 
@@ -91,7 +92,7 @@ def evaluate_run(
     if min(sets, size, points) < 2:
         raise ValueError(f"sets = {sets}, size = {size}, points = {points}: expected at least 2 of each")
     trained, streams = runs.load(path), Streams(seed, 0)
-    world = worlds.make(trained.recipe.world)
+    world = worlds.make(_toy(trained).world)
     if exact:
         trained = dataclasses.replace(trained, denoiser=exact_denoiser(world, trained.schedule))
     floor = sliced.noise_floor(world, size, sets, streams("floor"))
@@ -111,16 +112,22 @@ def exact_denoiser(world: World, schedule: Schedule) -> Denoiser:
 
 def nll_gap(trained: Trained, world: World, points: int, generator: torch.Generator) -> Estimate:
     """E[log p - log p_model] in nats, over draws of x_t at t = `earliest`, with its 95 % limits."""
-    t = torch.tensor(trained.recipe.earliest, dtype=torch.float64)
+    t = torch.tensor(_toy(trained).earliest, dtype=torch.float64)
     alpha, sigma = trained.schedule.alpha(t), trained.schedule.sigma(t)
     _, x = world.noised(points, alpha, sigma, generator)
     learned = log_likelihood(trained.denoiser, trained.schedule, x.float(), start=t.item(), rtol=1e-4, atol=1e-4)
     return estimate((world.log_density(x, alpha, sigma) - learned.double()).tolist())
 
 
+def _toy(trained: Trained) -> ToyRecipe:
+    if not isinstance(trained.recipe, ToyRecipe):
+        raise ValueError(f"{trained.recipe.name} has no exact law to be compared with: only toy recipes have")
+    return trained.recipe
+
+
 def _table(trained: Trained, solver: str, steps: int) -> solvers.Table:
     options = OPTIONS.get(solver, {})
-    return sampling.table(trained.schedule, solver, steps, trained.recipe.latest, trained.std, **options)
+    return sampling.table(trained.schedule, solver, steps, _toy(trained).latest, trained.std, **options)
 
 
 def _draw(trained: Trained, table: solvers.Table, n: int, generator: torch.Generator) -> Tensor:

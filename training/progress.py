@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -45,7 +46,7 @@ def progress_bar(folder: RunFolder, recipe: Recipe, step: int, quiet: bool) -> I
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    numbers = {"loss": float("nan"), "smoothed": float("nan"), "rate": 0.0, "samples": 0.0}
+    numbers: dict[str, Any] = {"loss": float("nan"), "smoothed": float("nan"), "rate": 0.0, "samples": 0.0}
     with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
         bar = progress.add_task(recipe.name, total=recipe.steps, completed=step, **numbers)
 

@@ -72,7 +72,7 @@ def test_times_in_order() -> None:
 
 
 def test_misspelt_setting_gets_a_suggestion() -> None:
-    with pytest.raises(ValueError, match="'widht' is unknown.*did you mean width") as error:
+    with pytest.raises(ValueError, match=r"'widht' is unknown.*did you mean width") as error:
         recipes.change(RING, widht=3)
     one_line(error)
 

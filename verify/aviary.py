@@ -7,9 +7,20 @@ from __future__ import annotations
 
 from sympy import Abs, Rational, exp, log, sqrt
 
-from theory import ddim, ddpm, gaussian, parameterization, probability, score, solver
-from theory.proof import at_most, minimum, normal, parts, up_to
-from verify.canaries import Canary, certificate_is, in_line, line_is, looser, part_is, rule_is, turned, wider
+from theory import ddim, ddpm, gaussian, parameterization, probability, score, solver, vae
+from theory.proof import at_most, minimum, normal, parts, real, up_to
+from verify.canaries import (
+    Canary,
+    certificate_is,
+    in_line,
+    line_is,
+    looser,
+    part_is,
+    rule_is,
+    throughout,
+    turned,
+    wider,
+)
 
 STUDENT = "students' scripts"
 
@@ -392,11 +403,11 @@ _TABLE = (
         "the hypothesis that papers leave out",
     ),
     Canary(
-        "vae-kl-collapsed-encoder",
+        "vae-kl-any-variance",
         "vae.kl_standard_normal",
-        wider("s", "real"),
-        "the KL formula for an encoder of standard deviation 0 as well",
-        "VAE code without a floor on log_var",
+        throughout(vae.s, sqrt(real("variance"))),
+        "the KL formula for any real number that an encoder puts out as its variance",
+        "VAE code whose encoder puts out the variance, not its logarithm",
     ),
     Canary(
         "sde-ncsn-chain-start",

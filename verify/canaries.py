@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 
 from sympy import Expr
@@ -33,8 +34,15 @@ class Canary:
     lie: str
     source: str
 
+    @property
+    def true_claim(self) -> Claim:
+        """The proved claim that it is near to."""
+        import_module(f"theory.{self.claim.split('.')[0]}")
+        return find(self.claim)
+
     def false_claim(self) -> Claim:
-        true = find(self.claim)
+        """What the canary says."""
+        true = self.true_claim
         claim, derivation = self.edit(true, true.derivation())
         if claim is true and derivation == true.derivation():
             raise ValueError(f"canary {self.name}: its edit changes nothing in {self.claim}")
@@ -113,6 +121,11 @@ def wider(symbol: str, domain: str) -> Edit:
         return claim, _mapped(d, lambda e: e.xreplace({s: Var(symbol, DOMAINS[domain]) for s in old}))
 
     return edit
+
+
+def throughout(old: Expr, new: Expr) -> Edit:
+    """A symbol stands for something else, in every line, part and certificate."""
+    return lambda claim, d: (claim, _mapped(d, lambda e: e.subs(old, new)))
 
 
 def looser(name: str, kind: str) -> Edit:

@@ -77,7 +77,9 @@ def tweedie_second():
 @claim("score.mixture", week=5, source="Song & Ermon 2019", covers="score.mixture_score")
 def mixture():
     "The score of a noised mixture: component k sits at alpha_t m_k with variance alpha_t^2 v_k + sigma_t^2."
-    q, m_1, m_2, v_1, v_2 = unit("q"), *real("m_1 m_2"), *positive("v_1 v_2")
+    q = unit("q")
+    m_1, m_2 = real("m_1 m_2")
+    v_1, v_2 = positive("v_1 v_2")
     means = alpha_t * m_1, alpha_t * m_2
     variances = alpha_t**2 * v_1 + sigma_t**2, alpha_t**2 * v_2 + sigma_t**2
     first, second = (normal(x, m, v) for m, v in zip(means, variances, strict=True))

@@ -22,6 +22,7 @@ from theory.proof import (
     induction,
     let,
     natural,
+    nonnegative,
     positive,
     real,
     recursion,
@@ -328,17 +329,14 @@ def cosine_betas():
 @claim("schedule.zero_terminal_snr", source="Lin et al. 2024, alg. 1", covers="schedule.zero_terminal_snr")
 def zero_terminal_snr():
     "r -> (r - r_T) r_1/(r_1 - r_T) on r = sqrt(alpha_bar) keeps r_1, sends r_T to 0, and so makes beta_T = 1."
-    r_T, gap, r_s = positive("r_T gap r_s")
-    r_1 = r_T + gap
-    slope, offset = r_1 / gap, -r_T * r_1 / gap
-    yield offset + slope * r_1
-    yield algebra, r_1
+    r_T, gap, r_before, w = *positive("r_T gap r_before"), nonnegative("w")
+    r_1, r = r_T + gap, r_T + w * gap  # w = 1 at the first step, 0 at the last
+    rescaled = -r_T * r_1 / gap + r_1 / gap * r
+    yield rescaled
+    yield algebra, w * r_1  # at the first step r_1, at the last 0
 
-    yield offset + slope * r_T
-    yield algebra, Integer(0)
-
-    yield 1 - (offset + slope * r_T) ** 2 / r_s**2  # beta of the last step, from any r_s
-    yield algebra, Integer(1)
+    yield 1 - rescaled**2 / r_before**2  # the step's beta, whatever the r before it
+    yield algebra, 1 - (w * r_1 / r_before) ** 2  # at the last step 1
 
 
 @claim("schedule.log_step", source="Taylor's theorem with remainder")

@@ -333,7 +333,7 @@ def _well_formed(claim: Claim, d: Derivation) -> None:
     if wild:
         raise DerivationError(f"{claim.id}: {wild.pop()} has no kind; make it with function(name, kind=...)")
     for i, rule, above, line in d.steps():
-        if above == line and not isinstance(line, sp.Integer):
+        if above == line:
             raise DerivationError(
                 f"{claim.id}, line {i + 1}: {rule.words}: both sides are the same expression, so the step says nothing"
             )

@@ -169,7 +169,11 @@ def gaussian_expectation(u: Symbol) -> Rule:
 
 @dataclass(frozen=True)
 class Parts(Rule):
-    """Integration by parts: the integrands differ by d(certificate)/dx, and the certificate vanishes at both ends."""
+    """Integration by parts: the integrands differ by d(certificate)/dx.
+
+    Over the real line the certificate vanishes at both ends; over [a, b] its values there stand outside the integral
+    (with nothing else under it, this is the fundamental theorem of calculus).
+    """
 
     x: Symbol
     certificate: Expr
@@ -187,20 +191,25 @@ class Parts(Rule):
 
     def obligations(self, above: Expr, line: Expr, suppose: tuple[Suppose, ...]) -> list[Obligation]:
         rest, groups = integrands(above - line)
-        if ("integral", -sp.oo, sp.oo) not in groups or len(groups) != 1:
-            return [Refused(f"parts({self.x}, ...): the lines do not differ by integrals over the real line")]
-        x, integrand = groups[("integral", -sp.oo, sp.oo)]
+        if len(groups) != 1:
+            return [Refused(f"parts({self.x}, ...): the lines must differ by integrals over one interval, and do not")]
+        (((kind, a, b), (x, integrand)),) = groups.items()
         gained = Derivative(self.certificate, self.x).doit().xreplace({self.x: x})
-        return [
+        whole_line = (a, b) == (-sp.oo, sp.oo)
+        if kind != "integral" or not (whole_line or (a.is_finite and b.is_finite)):
+            return [Refused(f"parts({self.x}, ...): the integrals run over the real line, or over a finite interval")]
+        low, high = (S.Zero, S.Zero) if whole_line else (self.certificate.subs(self.x, end) for end in (a, b))
+        owed: list[Obligation] = [
             Equal("the integrands differ by the derivative of the certificate", integrand, gained, suppose),
-            Equal("nothing else differs", rest, S.Zero, suppose),
-            Vanishes("the boundary term vanishes at both ends", self.certificate, self.x),
-            Agree("the line equals the one above, by quadrature", above, line, suppose),
+            Equal("what stands outside is the certificate at the ends", rest + high - low, S.Zero, suppose),
         ]
+        if whole_line:
+            owed.append(Vanishes("the boundary term vanishes at both ends", self.certificate, self.x))
+        return [*owed, Agree("the line equals the one above, by quadrature", above, line, suppose)]
 
 
 def parts(x: Symbol, certificate: Expr) -> Rule:
-    """Integration by parts over the real line: above - line = integral of d(certificate)/dx, with no boundary term."""
+    """Integration by parts: above - line = integral of d(certificate)/dx, less the certificate at finite ends."""
     return Parts(x, sp.sympify(certificate))
 
 

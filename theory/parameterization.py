@@ -24,6 +24,7 @@ from theory.proof import (
     let,
     log_normal,
     nonzero,
+    parts,
     positive,
     real,
     substitute,
@@ -346,16 +347,14 @@ def weight_times_density():
 def monotone_weighting():
     """int w (-L') dt = int w' L dt - [w L]: a weight that rises with t mixes bounds L(t), with weights w' >= 0.
 
-    L(t) is the bound on data already noised up to t, and -L' the unweighted loss at t. The last integral is of a total
-    derivative: it leaves w(start) L(start), the bound on the data itself, less w(end) L(end), where L = 0.
+    L(t) is the bound on data already noised up to t, and -L' the unweighted loss at t. What stands outside is w(start)
+    times the bound on the data itself, less w(end) L(end), where L = 0.
     """
     t, start, end = real("t start end")
     w, L = function("w", kind="increasing"), function("L", kind="decreasing")
     yield Integral(w(t) * -Derivative(L(t), t), (t, start, end))
-    yield (
-        algebra,
-        Integral(Derivative(w(t), t) * L(t), (t, start, end)) - Integral(Derivative(w(t) * L(t), t), (t, start, end)),
-    )
+    mixture = Integral(Derivative(w(t), t) * L(t), (t, start, end))
+    yield parts(t, -w(t) * L(t)), mixture + w(start) * L(start) - w(end) * L(end)
 
     yield Derivative(w(t), t) * L(t)
     yield at_least(Derivative(w(t), t) * L(t)), Integer(0)

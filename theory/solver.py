@@ -16,13 +16,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sympy import Derivative, Expr, Integral, Rational, exp, expand, factorial, sqrt
+from sympy import Add, Derivative, Expr, Integral, Rational, exp, expand, factorial, sqrt
 
 from theory.ddim import eta_family
 from theory.probability import log_bound
 from theory.proof import (
     algebra,
-    assume,
     at_least,
     at_most,
     by,
@@ -35,6 +34,7 @@ from theory.proof import (
     log_normal,
     natural,
     nonzero,
+    parts,
     positive,
     real,
     substitute,
@@ -114,7 +114,7 @@ PHI = (exp(q), (exp(q) - 1) / q, (exp(q) - 1 - q) / q**2, (exp(q) - 1 - q - q**2
 
 
 def _phi(m: int) -> Iterator[Any]:
-    """phi_m: its value at 0; the equation of phi_functions, from 0; hence the integral."""
+    """phi_m: its value at 0; the equation of phi_functions, from 0; and the integral it stands for."""
     whole, moved = exp((1 - u) * q) * u ** (m - 1) / factorial(m - 1), exp(q - w) * w ** (m - 1) / factorial(m - 1)
     yield PHI[m]
     yield limit(q), 1 / factorial(m)
@@ -122,7 +122,8 @@ def _phi(m: int) -> Iterator[Any]:
     yield algebra, q**m * PHI[m] + q ** (m - 1) / factorial(m - 1)
     yield Integral(whole, (u, 0, 1))
     yield substitute(u, w / q, w), Integral(moved, (w, 0, q)) / q**m
-    yield assume("Picard-Lindeloef"), PHI[m]
+    antiderivative = -exp(q - w) * Add(*(w**j / factorial(j) for j in range(m)))
+    yield parts(w, antiderivative / q**m), PHI[m]
 
 
 @claim("solver.phi_1", source="Hochbruck and Ostermann 2010, eq. 2.10-2.11")

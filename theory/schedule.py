@@ -363,8 +363,9 @@ def linear_beta_limit():
     h, b, slope = positive("h b slope")  # beta(t) = b + slope t
     y, k = real("y"), counting("k")
     step = h * (b + slope * (k + 1) * h)
-    first, second = b * n + slope * h * n * (n + 1) / 2, (
-        b**2 * n + b * slope * h * n * (n + 1) + slope**2 * h**2 * n * (n + 1) * (2 * n + 1) / 6
+    first, second = (
+        b * n + slope * h * n * (n + 1) / 2,
+        (b**2 * n + b * slope * h * n * (n + 1) + slope**2 * h**2 * n * (n + 1) * (2 * n + 1) / 6),
     )
     yield recursion(y + step * (1 + step / 2), y, k, 0, n)
     yield induction(n), h * first + h**2 * second / 2

@@ -500,8 +500,15 @@ def discrete_alpha_dot(t: Tensor, alpha_bar: Tensor) -> Tensor:
 
 
 def _step(t: Tensor, table: Tensor) -> Tensor:
-    """Index k of the step from t_k to t_(k+1) that t lies in; a grid point belongs to the step that ends there."""
-    return (torch.ceil(t.double() * (len(table) - 1)).long() - 1).clamp(min=0)
+    """Index k of the step from t_k to t_(k+1) that t lies in; a grid point belongs to the step that ends there.
+
+    A grid point is known to within the rounding of k/T in t's dtype.
+    """
+    T = len(table) - 1
+    place = t.double() * T
+    nearest = place.round()
+    place = torch.where((place - nearest).abs() <= torch.finfo(t.dtype).eps * T, nearest, place)
+    return (torch.ceil(place).long() - 1).clamp(min=0)
 
 
 def _log_alpha_bars(betas: Tensor) -> Tensor:

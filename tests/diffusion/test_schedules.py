@@ -89,7 +89,8 @@ def test_ends(name: str) -> None:
 def test_float32_keeps_its_precision_up_to_both_ends(name: str) -> None:
     """Relative to float64 at the same (float32) times; 1 - exp(-B) at t = 1e-7 would be off by one part in ten."""
     schedule = SCHEDULES[name]()
-    t = torch.tensor([1e-7, 1e-5, 1e-3, 0.3, 0.9, 0.999, 1 - 2**-24], dtype=torch.float32)
+    # off the chains' grid points k/1000, where their slopes jump
+    t = torch.tensor([1e-7, 1e-5, 1.3e-3, 0.3004, 0.9004, 0.9987, 1 - 2**-24], dtype=torch.float32)
     for field in (schedule.alpha, schedule.sigma, schedule.alpha_dot, schedule.sigma_dot):
         short, long = field(t), field(t.double())
         assert short.dtype == torch.float32
@@ -222,3 +223,15 @@ def test_a_time_is_a_floating_point_tensor(t: object) -> None:
         schedule.alpha(t)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="floating-point tensor of half_log_snr"):
         schedule.time_of(t)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("T", [1, 3, 50, 100, 1000])
+def test_every_grid_point_of_a_chain_belongs_to_the_step_that_ends_there(T: int, dtype: torch.dtype) -> None:
+    betas = torch.linspace(0.01, 0.5, T, dtype=torch.float64) / max(1, T / 20)
+    chain = schedules.discrete(betas)
+    k = torch.arange(1, T + 1)
+    alpha_bar = torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - betas, 0)])
+    slope = (alpha_bar[1:] - alpha_bar[:-1]) * T  # of alpha_bar over the step that ends at k
+    expected = slope / (2 * alpha_bar[1:].sqrt())
+    torch.testing.assert_close(chain.alpha_dot(k.to(dtype) / T).double(), expected, rtol=1e-5, atol=0)

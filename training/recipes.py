@@ -69,14 +69,14 @@ class Recipe:
     """What the training loop itself needs, whatever the data; `ema` and `warmup` are fractions of `steps`."""
 
     name: str
-    steps: Count = 5000
-    batch: Count = 1024
-    lr: Positive = 2e-3
+    steps: Count = 8000
+    batch: Count = 2048
+    lr: Positive = 3e-3
     warmup: Fraction = 0.02  # of `steps`, linear from 0
     beta1: Fraction = 0.9
     beta2: Fraction = 0.99
     clip: Positive = 1.0  # largest global norm of the gradient
-    ema: Fraction = 0.05  # relative width of the weight average
+    ema: Fraction = 0.1  # relative width of the weight average
     log_every: Count = 50
     save_every: Count = 1000
 
@@ -97,7 +97,7 @@ class ToyRecipe(Recipe):
     parameterization: Parameterization = "v"
     schedule: Schedule = "cosine"
     weights: Weights = "unit"  # the squared error of targets brought to unit variance; the others: diffusion/losses.py
-    width: Count = 128
+    width: Count = 64
     depth: Count = 3
     earliest: Interior = 1e-3  # times are drawn between these two, and samplers run from the later one
     latest: Interior = 0.998

@@ -329,7 +329,8 @@ def cosine_betas():
 @claim("schedule.zero_terminal_snr", source="Lin et al. 2024, alg. 1", covers="schedule.zero_terminal_snr")
 def zero_terminal_snr():
     "r -> (r - r_T) r_1/(r_1 - r_T) on r = sqrt(alpha_bar) keeps r_1, sends r_T to 0, and so makes beta_T = 1."
-    r_T, gap, r_before, w = *positive("r_T gap r_before"), nonnegative("w")
+    r_T, gap, r_before = positive("r_T gap r_before")
+    w = nonnegative("w")
     r_1, r = r_T + gap, r_T + w * gap  # w = 1 at the first step, 0 at the last
     rescaled = -r_T * r_1 / gap + r_1 / gap * r
     yield rescaled

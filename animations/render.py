@@ -41,7 +41,7 @@ class Outcome:
     status: str = "failed"
     files: list[Path] = field(default_factory=list)
     seconds: float = 0.0
-    error: str = ""
+    error: str = "not rendered"
     details: str = ""
 
     @property
@@ -72,7 +72,7 @@ def render(
     for outcome in outcomes:
         path = out.resolve() / f"{outcome.row.name}-{quality}{FORMS[form].suffix}"
         if _kept(path, _key(outcome.row, quality, form)):
-            outcome.status, outcome.files = "kept", [path]
+            outcome.status, outcome.files, outcome.error = "kept", [path], ""
         else:
             waiting.put((outcome, path))
     columns = (
@@ -108,7 +108,8 @@ def _work(waiting: Queue[tuple[Outcome, Path]], quality: str, form: str, progres
                 elif "time" in event:
                     progress.update(bar, completed=event["time"])
                 elif "files" in event:
-                    outcome.status, outcome.files = "rendered", [Path(file) for file in event["files"]]
+                    outcome.status, outcome.error = "rendered", ""
+                    outcome.files = [Path(file) for file in event["files"]]
                     _keep(path, _key(outcome.row, quality, form))
                 else:
                     outcome.error, outcome.details = event["error"], event["details"]

@@ -55,7 +55,7 @@ class Stage(Scene):
         before, self.caption = self.caption, _caption(text)
         self.script.append(Line(self.time, text, note))
         leave = [FadeOut(before, run_time=style.QUICK / 2)] if before else []
-        enter = FadeIn(self.caption, run_time=style.QUICK, rate_func=lambda t: style.EASE(max(0.0, 2 * t - 1)))
+        enter = FadeIn(self.caption, run_time=style.QUICK, rate_func=style.late)
         self.play(*leave, enter, *animations)
 
     def finish_reading(self) -> None:

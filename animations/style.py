@@ -78,6 +78,11 @@ STAGE = Box(-6.8, 6.8, -2.5, 3.05)  # the picture
 FOOT = Box(-6.8, 6.8, -3.8, -2.6)  # captions, two lines
 
 
+def late(t: float) -> float:
+    """Easing for what comes when something else has left: nothing in the first half."""
+    return float(EASE(max(0.0, 2 * t - 1)))
+
+
 def rgb(hue: str) -> np.ndarray:
     """'#RRGGBB' -> three numbers in [0, 1]."""
     return np.array([int(hue[i : i + 2], 16) for i in (1, 3, 5)]) / 255

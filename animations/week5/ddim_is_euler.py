@@ -65,7 +65,7 @@ class DdimIsEuler(Stage):
         self.say(
             "Now the same steps on other axes: divide by the scale of the data, and every arc becomes "
             "a <model>straight line</model>.",
-            FadeOut(in_time), FadeIn(in_ratio),
+            FadeOut(in_time), FadeIn(in_ratio, run_time=2 * style.SLOW, rate_func=style.late),
             *(ReplacementTransform(before, after, run_time=2 * style.SLOW) for before, after in pairs),
         )  # fmt: skip
         law = VGroup(words("one DDIM step", style.LABEL, style.QUIET), said(STEP).formula()).arrange(RIGHT, buff=0.5)

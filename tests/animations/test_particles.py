@@ -144,6 +144,27 @@ def test_fades_in_to_what_it_is():
     assert (frame(cloud.copy()) == frame(animate=FadeIn(cloud))).all()
 
 
+@pytest.mark.parametrize(
+    "raster",
+    [
+        ParticleCloud(np.zeros((1, 2)), colour="#FFFFFF", radius=1.0, alpha=np.array([0.5]), opacity=0.5),
+        HeatMap(np.full((2, 2), 0.5), Box(-1, 1, -1, 1), colour="#FFFFFF", opacity=0.5),
+    ],
+    ids=["particles", "heat map"],
+)
+def test_opacity_multiplies_what_shows_and_fading_multiplies_opacity(raster):
+    """Of white at a half of a half, a quarter shows; faded by 0.4, six tenths of that; at 0, nothing."""
+
+    def share() -> float:
+        return (frame(raster)[60, 107, 0] - 16.0) / (255 - 16)
+
+    assert share() == pytest.approx(0.25, abs=0.005)
+    raster.fade(0.4)
+    assert share() == pytest.approx(0.15, abs=0.005)
+    raster.fade(1.0)
+    assert share() == 0
+
+
 def test_heat_map_is_the_bilinear_interpolant():
     """Against the interpolation formula at each pixel centre; constant beyond the outermost cell centres."""
     rng = np.random.default_rng(3)

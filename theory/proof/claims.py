@@ -329,7 +329,7 @@ def _well_formed(claim: Claim, d: Derivation) -> None:
     if bare:
         names = ", ".join(sorted(map(str, bare)))
         raise DerivationError(f"{claim.id}: {names} has no domain; make it with real(...), positive(...), unit(...)")
-    wild = {f for f in d.symbols() if not isinstance(f, sp.Symbol) and not hasattr(f, "kind")}
+    wild = {f for f in d.symbols() if not isinstance(f, sp.Symbol) and not isinstance(getattr(f, "kind", None), str)}
     if wild:
         raise DerivationError(f"{claim.id}: {wild.pop()} has no kind; make it with function(name, kind=...)")
     for i, rule, above, line in d.steps():

@@ -101,7 +101,8 @@ class Theorem:
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise AttributeError(f"a Theorem cannot be changed (tried to set {name})")
 
-    __delattr__ = __setattr__  # type: ignore[assignment]
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a Theorem cannot be changed (tried to delete {name})")
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Theorem does not travel; the receiving process proves its own")

@@ -166,16 +166,15 @@ def points(expressions: list[Expr], count: int, seed: int, antithetic: bool = Tr
 
 
 def edges(e: Expr, seed: int) -> Iterator[Point]:
-    """Points that a random draw never meets: a symbol at 0, where its domain has 0, and two real symbols equal."""
+    """Points that a random draw never meets: one symbol at 0, all at 0, where the domain has 0; two of a kind equal."""
     places = {s: s.domain.name if isinstance(s, Var) else "real" for s in sorted(e.free_symbols, key=str)}
-    moves: list[tuple[Symbol, Symbol | None]] = [
-        (s, None) for s, name in places.items() if name in ("real", "nonnegative", "counting")
-    ]
-    moves += [(s, t) for s in places for t in places if str(s) < str(t) and places[s] == places[t]]
+    zero = [s for s, name in places.items() if name in ("real", "nonnegative", "counting")]
     for point in points([e], 1, seed):
-        for s, t in moves:
-            values = {**point.values, s: mpf(0) if t is None else point.values[t]}
-            yield Point(values, point.functions, f"{point.key} {s} {t}")
+        v = point.values
+        moves = [{s: mpf(0)} for s in zero] + [dict.fromkeys(zero, mpf(0))]
+        moves += [{s: v[t]} for s in places for t in places if str(s) < str(t) and places[s] == places[t]]
+        for i, move in enumerate(moves):
+            yield Point({**v, **move}, point.functions, f"{point.key} edge {i}")
 
 
 # ------------------------------------------------------------------------------------------------ quadrature
@@ -385,10 +384,12 @@ class Interpreter:
         return lambda env: inner({**env, **{v: c(env) for v, c in zip(e.variables, places, strict=True)}})
 
     def _integral(self, e: sp.Integral) -> Code:
-        (x, a, b), *outer = e.limits
-        if outer:
-            return self.compile(sp.Integral(sp.Integral(e.function, (x, a, b)), *outer))
-        inner = self.compile(e.function)
+        code = self.compile(e.function)
+        for limits in e.limits:  # the first is the innermost
+            code = self._over(code, *limits)
+        return code
+
+    def _over(self, inner: Code, x: Symbol, a: Expr, b: Expr) -> Code:
         low, high = (None if end in (oo, -oo) else self.compile(end) for end in (a, b))
         if low is None and high is None:
             rule = _frozen_line if self.frozen else _line

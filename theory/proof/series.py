@@ -138,7 +138,7 @@ class _Expander:
     def _integral(self, e: Integral) -> Series:
         (u, a, b), *outer = e.limits
         if outer:
-            return self(Integral(Integral(e.function, (u, a, b)), *outer))
+            raise NoSeries(f"{e} is an integral over more than one variable")
         if not (a.has(self.h) or b.has(self.h)):
             inner = self(e.function)
             return Series(inner.low, tuple(Integral(c, (u, a, b)) for c in inner.c))

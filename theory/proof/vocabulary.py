@@ -163,8 +163,9 @@ def sequence(name: str, kind: str = "unit") -> UndefinedFunction:
 
 
 def kind_of(applied: UndefinedFunction) -> str:
-    """The kind a function was declared with; SymPy's plain Function counts as smooth."""
-    return getattr(applied, "kind", None) or "smooth"
+    """The kind a function was declared with (SymPy's own functions have a `kind` too, which is no word)."""
+    kind = getattr(applied, "kind", None)
+    return kind if isinstance(kind, str) else "smooth"
 
 
 # ------------------------------------------------------------------------------------------ integrals and laws

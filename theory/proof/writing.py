@@ -77,8 +77,8 @@ LATEX = Style(
 
 
 def _typst_derivative(variables: list[tuple[str, int]], body: str, order: int) -> str:
-    top = "diff" + (f"^{order}" if order > 1 else "")
-    bottom = " ".join(f"diff {v}" + (f"^{n}" if n > 1 else "") for v, n in variables)
+    top = "partial" + (f"^{order}" if order > 1 else "")
+    bottom = " ".join(f"partial {v}" + (f"^{n}" if n > 1 else "") for v, n in variables)
     return f"({top}) / ({bottom}) {body}"
 
 

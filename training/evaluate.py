@@ -32,7 +32,7 @@ from training.recipes import ToyRecipe
 from training.runs import Trained
 from training.streams import Streams
 
-DDIM_STEPS, DDPM_STEPS = 50, 100
+DDIM_STEPS, DDPM_STEPS = 50, 200
 OPTIONS = {"ddpm": {"variance": "beta"}}  # the larger variance: with few steps the smaller one shrinks the data
 
 

@@ -41,7 +41,7 @@ def test_gaussian_data_come_out_with_their_variance(name: str, solver: str, step
 
 
 def test_the_angle_grid_has_equal_angles() -> None:
-    times = sampling.angle_grid(cosine(), 7, 0.9, std=1.0)
+    times = sampling.angle_grid(cosine(), 7, 0.9, std=1.0, power=1.0)
     torch.testing.assert_close(
         times.diff(), torch.full((7,), -0.9 / 7, dtype=torch.float64)
     )  # cosine: angle = pi t / 2

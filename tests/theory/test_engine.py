@@ -46,6 +46,7 @@ from theory.proof import (
     log_normal,
     minimum,
     nonnegative,
+    nonzero,
     normal,
     normalised,
     parts,
@@ -378,6 +379,56 @@ def test_a_divisor_that_is_0_only_at_an_edge_is_refused(divisor):
 def test_a_citation_that_fails_only_at_an_edge_is_refused():
     cited = said(E((x + t**2 * u) ** 2, u), (by(SECOND, {mu: x, s: t**2}), x**2 + t**4))
     assert check(cited).status == "refuted" and "t = 0.0" in explain(check(cited))
+
+
+z_1, z_2, z_3 = real("x189 y189 z189")  # never drawn with one sign positive and two negative
+d = nonzero("d")
+TINY = Rational(1, 10**30)
+
+# false, and believed once: where it fails no random point falls, or both sides are without a value
+ONCE_BELIEVED = {
+    "roots of negative numbers": (sqrt(z_1 * z_2 * z_3) + 1, (algebra, 1 + sqrt(z_1) * sqrt(z_2) * sqrt(z_3))),
+    "a minimum beside a jump": (
+        (d - 1) ** 2 + Rational(6, 10) * (sp.sign(d) - 1),
+        (at_least(minimum(d, 1)), Integer(0)),
+    ),
+    "a minimum beside a hidden jump": (
+        t**2 / 1000 + 2 * sp.atan(sp.tan(t / 2)) - t,
+        (at_least(minimum(t, 0)), Integer(0)),
+    ),
+    "a minimum outside the domain": (
+        (s + 1) ** 2 - (1 + 1 / s) / 1000,
+        (at_least(minimum(s, -1)), Integer(0)),
+    ),
+    "an error term on one side of 0 only": (sqrt(t**2), (up_to(t, 1, 1), Integer(0))),
+    "a witness that looks at its gap": (
+        log(s) - 1 / (1000 * s),
+        (
+            at_least(
+                lambda gap: gap if isinstance(gap, sp.Dummy) else s - log(s) - 1 / (1000 * s),
+                by(TANGENT, {w: s}),
+            ),
+            2 * log(s) - s,
+        ),
+    ),
+    "an induction whose closed form knows the step": (
+        recursion(y + 1, y, k, 0, n),
+        (induction(n), n + TINY * n * (n - k) * (n - k - 1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ONCE_BELIEVED)
+def test_what_was_believed_once_is_refused(name):
+    assert check(said(*ONCE_BELIEVED[name])).status != "proved"
+
+
+def test_a_function_put_in_keeps_its_own_variables():
+    constant = said(integral(p(x) * f(y), x), (normalised(p), f(y)))
+    assert check(constant).status == "proved"
+    _, last = by(constant, {f: Lambda(u, x + u)}).instance()
+    first, _ = by(constant, {f: Lambda(u, x + u)}).instance()
+    assert last == x + y and x in first.free_symbols, "the x of the Lambda is not the one integrated over"
 
 
 # ------------------------------------------------------------------------------------------------- judges

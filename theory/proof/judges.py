@@ -309,22 +309,22 @@ class Order(Obligation):
             for point in numeric.points([difference, leading], checker.count // 2, checker.seed, checker.antithetic):
                 c = numeric.evaluate(leading, {**point.values, self.h: mpf(1)}, point.functions)
                 ratios = []
-                for small in (mpf("1e-6"), mpf("1e-9")):
+                for small in (mpf("1e-6"), mpf("1e-9"), *(() if self.h.is_positive else (-mpf("1e-9"),))):
                     at = {**point.values, self.h: small}
                     ratios.append(numeric.evaluate(difference, at, point.functions) / small**self.n)
                 size = abs(c) + mpf("1e-6")
                 if not checker.sharp:
                     good = abs(ratios[1]) <= 10 * abs(ratios[0]) + size
                 else:
-                    good = abs(ratios[1] - c) <= mpf("1e-5") * size
+                    good = all(abs(ratio - c) <= mpf("1e-5") * size for ratio in ratios[1:])
                 if not good:
                     shown = Point({s: v for s, v in point.values.items() if s != self.h}, point.functions)
                     return Verdict(
                         REFUTED,
                         "numeric",
-                        f"{self.why}: (left - right)/{self.h}^{self.n} at {self.h} = 1e-9 against the leading term",
+                        f"{self.why}: (left - right)/{self.h}^{self.n} at {self.h} = {mp.nstr(small, 2)} against the leading term",
                         shown.words(),
-                        mp.nstr(ratios[1], 12),
+                        mp.nstr(ratios[-1], 12),
                         mp.nstr(c, 12),
                     )
                 wanted += abs(c) > mpf("1e-12")

@@ -172,10 +172,21 @@ def _changed(d: Derivation) -> Iterator[tuple[str, str, Derivation, Expr, Expr]]
                 yield "certificates", f"line {i + 1}, the rule's: {told}", replace(d, lines=lines), e, new
 
 
-def _touched(old: Derivation, new: Derivation) -> list[tuple[Rule, Expr, Expr]]:
+Steps = list[tuple[Rule, Expr, Expr]]
+
+
+def changed_steps(old: Derivation, new: Derivation) -> Steps | None:
+    """The steps of `new` that differ from those of `old`; None when there are more or fewer of them."""
     before = [(rule.key, above, line) for _, rule, above, line in old.steps()]
     steps = [(rule, above, line) for _, rule, above, line in new.steps()]
+    if len(before) != len(steps):
+        return None
     return [s for s, b in zip(steps, before, strict=True) if (s[0].key, s[1], s[2]) != b]
+
+
+def refuted(claim: Claim, steps: Steps) -> bool:
+    """Whether a judge refutes one of the steps."""
+    return any(v.status == REFUTED for rule, above, line in steps for v in _verdicts(claim, rule, above, line, QUICK))
 
 
 def _verdicts(claim: Claim, rule: Rule, above: Expr, line: Expr, checker: Checker) -> list[Verdict]:
@@ -193,7 +204,7 @@ def _verdicts(claim: Claim, rule: Rule, above: Expr, line: Expr, checker: Checke
 
 def fate(claim: Claim, changed: Derivation, old: Expr, new: Expr) -> str:
     """What becomes of one mutant of a proved claim."""
-    steps = _touched(claim.derivation(), changed)
+    steps = changed_steps(claim.derivation(), changed)
     if not steps:
         return "equivalent"
     statuses: list[str] = []
@@ -208,7 +219,7 @@ def fate(claim: Claim, changed: Derivation, old: Expr, new: Expr) -> str:
     return "survived" if all(s == PROVED for s in statuses) else "undecided"
 
 
-def _equivalent(claim: Claim, steps: list[tuple[Rule, Expr, Expr]], old: Expr, new: Expr) -> bool:
+def _equivalent(claim: Claim, steps: Steps, old: Expr, new: Expr) -> bool:
     densities = frozenset(f.func for e in (old, new) for f in e.atoms(AppliedUndef) if kind_of(f.func) == "density")
     for variant in (new, *_reflected(new)):
         same = Equal("the changed expression equals the old one", old, variant, claim.suppose, normalised=densities)

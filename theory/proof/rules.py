@@ -428,14 +428,15 @@ def instantiate(e: Expr, mapping: Mapping[Any, Any]) -> Expr:
     """Put expressions in for symbols and functions (a Lambda) for unspecified functions, all at once."""
     symbols = {k: v for k, v in mapping.items() if isinstance(k, Symbol)}
     functions = {k: v for k, v in mapping.items() if not isinstance(k, Symbol)}
+    bound = {v for i in e.atoms(Integral) for v in i.variables} | {x.args[1] for x in e.atoms(Expect)}
+    clash = {b for b in bound if any(b in getattr(v, "free_symbols", ()) for v in mapping.values())}
+    e = e.xreplace({b: Dummy(b.name, real=True) for b in clash})
     if functions:  # in one pass: {p: q, q: r} must not send p to r
         e = e.replace(
             lambda n: isinstance(n, AppliedUndef) and n.func in functions, lambda n: functions[n.func](*n.args)
         )
     fresh = {k: Dummy(str(k), **k.assumptions0) for k in symbols}
     bound = {v for i in e.atoms(Integral) for v in i.variables} | {x.args[1] for x in e.atoms(Expect)}
-    clash = {b for b in bound if any(b in getattr(v, "free_symbols", ()) for v in symbols.values())}
-    e = e.xreplace({b: Dummy(b.name, real=True) for b in clash})
     e = e.xreplace({k: d for k, d in fresh.items() if k not in bound})
     return e.subs({fresh[k]: v for k, v in symbols.items()}, simultaneous=True)
 
@@ -533,6 +534,8 @@ class Induction(Rule):
         step, y, k, start, n = above.args
         if n != self.n:
             return [Refused(f"induction({self.n}): the recursion runs to {n}")]
+        if line.free_symbols & {y, k} or start.free_symbols & {y, k}:
+            return [Refused(f"induction({self.n}): {y} and {k} are the recursion's own, and stand in no closed form")]
         place = Var(f"{k}", DOMAINS["counting"])
         hypothesis = line.subs(self.n, place)
         after = step.xreplace({k: place}).xreplace({y: hypothesis})
@@ -607,15 +610,16 @@ class Inequality(Rule):
         """The witness with the cited gaps put in (`actual`), or with nonnegative symbols for them."""
         if not callable(self.witness):
             return self.witness, []
-        gaps = []
+        gaps = {}
         for g in self.given:
             first, relations, last = g.claim.derivation().statement(g.chain)
             signs = set(relations) - {"="}
             if signs not in ({">="}, {"<="}):
                 raise ValueError(f"{g.claim.id} states no inequality")
             a, b = (instantiate(e, dict(g.mapping)) for e in (first, last))
-            gaps.append((a - b if signs == {">="} else b - a) if actual else Dummy("gap", nonnegative=True))
-        return sp.sympify(self.witness(*gaps)), [c for g in self.given for c in g.conditions(())]
+            gaps[Dummy("gap", nonnegative=True)] = a - b if signs == {">="} else b - a
+        form = sp.sympify(self.witness(*gaps))
+        return form.xreplace(gaps) if actual else form, [c for g in self.given for c in g.conditions(())]
 
     def obligations(self, above: Expr, line: Expr, suppose: tuple[Suppose, ...]) -> list[Obligation]:
         big, small = (above, line) if self.up else (line, above)
@@ -623,9 +627,12 @@ class Inequality(Rule):
         if isinstance(self.witness, Minimum):
             u, at = self.witness.u, self.witness.at
             gap = big - small
+            if not _smooth_on_an_interval(gap, u):
+                return [Refused(f"minimum({u}, {at}): the difference has to be smooth in {u}, on an interval")]
             slope = sp.factor(sp.together(gap.diff(u) / (u - at)))
             return [
                 holds,
+                Within(f"the minimum is at a point of {u}'s domain", at, u.domain),
                 Equal(f"the difference is 0 at {u} = {at}", gap.subs(u, at), S.Zero, suppose),
                 Nonnegative(f"the slope over ({u} - {at}) is nonnegative", slope),
             ]
@@ -639,6 +646,14 @@ class Inequality(Rule):
             Follows("the lines differ by the witness", big - small, exact, suppose),
             Nonnegative("the witness is nonnegative", form),
         ]
+
+
+def _smooth_on_an_interval(e: Expr, u: Symbol) -> bool:
+    """Whether no jump of e can hide between a slope's signs: no steps, no branches, and a domain in one piece."""
+    smooth = (sp.exp, sp.log, sp.sin, sp.cos, sp.sinh, sp.cosh, sp.tanh, AppliedUndef)
+    steps = [f for f in e.atoms(sp.Function) if f.has(u) and not isinstance(f, smooth)]
+    in_one_piece = isinstance(u, Var) and u.domain.name not in ("nonzero", "natural", "counting")
+    return in_one_piece and not steps and not e.has(sp.Piecewise)
 
 
 def _inequality(witness: Any, given: tuple[Rule, ...], up: bool) -> Rule:

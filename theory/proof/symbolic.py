@@ -175,11 +175,17 @@ def _linear(inner: Expr, x: Any, limits: tuple[Expr, ...], normalised: frozenset
         inside = inside.xreplace({x: bound})
         if not limits:
             total += outside * (inside if inside == 1 else Expect(inside, bound))
-        elif isinstance(inside, AppliedUndef) and inside.func in normalised and inside.args[0] in (bound, -bound):
+        elif _is_density(inside, bound, normalised):
             total += outside
         else:
             total += outside * Integral(inside, (bound, *limits))
     return total
+
+
+def _is_density(e: Expr, x: Symbol, normalised: frozenset[Any]) -> bool:
+    """Whether e is p(x, ...) or p(-x, ...) of a density p, with x nowhere else."""
+    applied = isinstance(e, AppliedUndef) and e.func in normalised and e.args[0] in (x, -x)
+    return applied and not any(a.has(x) for a in e.args[1:])
 
 
 def _peel(e: Any) -> Expr:
@@ -254,16 +260,22 @@ class Generators:
             return self.rational(base) ** exponent
         if not exponent.is_Rational:
             return self._exponential(exponent * log(base))
-        out = S.One
         q, p = exponent.q, exponent.p  # type: ignore[attr-defined]
+        out, rest = S.One, S.One  # sqrt(a b) = sqrt(a) sqrt(b) where one of them is not negative, and else left whole
         for factor in Mul.make_args(sp.factor(sp.together(base))):
             b, k = factor.as_base_exp()
             if not (k.is_Integer and b.is_positive):
                 b, k = factor, S.One
-            root = self.new(("root", b, q), bool(b.is_positive))
-            self.relations.setdefault(root, (int(q), self.rational(b)))
-            out *= root ** (p * k)
-        return out
+            if b.is_nonnegative:
+                out *= self._root(b, q) ** (p * k)
+            else:
+                rest *= b
+        return out if rest == 1 else out * self._root(rest, q) ** p
+
+    def _root(self, b: Expr, q: Any) -> Symbol:
+        root = self.new(("root", b, q), bool(b.is_positive))
+        self.relations.setdefault(root, (int(q), self.rational(b)))
+        return root
 
     def _exponential(self, exponent: Expr) -> Expr:
         out = S.One

@@ -59,6 +59,7 @@ from theory.proof import (
     unit,
     up_to,
 )
+from theory.proof.claims import renamed
 from theory.proof.numeric import NoConvergence, UndefinedHere, evaluate
 from theory.proof.series import NoSeries, taylor
 from theory.proof.vocabulary import fingerprint
@@ -124,6 +125,16 @@ def test_a_report_of_another_claim_is_no_proof():
     false = said(x, (algebra, x + 1), id="engine.false")
     with pytest.raises(NotProved):
         Kernel({"engine.false": Report("engine.true", "proved", (), 0.0)}).prove(false)
+
+
+def test_a_claim_does_not_pass_for_another_of_its_name():
+    kernel = Kernel()
+    kernel.prove(SQUARE)
+    double = renamed(SQUARE, said((x + 1) ** 2, (algebra, x**2 + 1)).derivation())
+    with pytest.raises(NotProved, match="another claim of this name is proved"):
+        kernel.prove(double)
+    with pytest.raises(NotProved, match="which is not proved"):
+        kernel.prove(said((y + 1) ** 2, (by(double, {x: y}), y**2 + 1)))
 
 
 def test_a_circle_of_citations_is_refused():
@@ -399,6 +410,13 @@ ONCE_BELIEVED = {
     "a minimum outside the domain": (
         (s + 1) ** 2 - (1 + 1 / s) / 1000,
         (at_least(minimum(s, -1)), Integer(0)),
+    ),
+    "a boundary term that is small and stays": (
+        integral(p(x) * Derivative(f(x), x), x),
+        (
+            parts(x, p(x) * f(x) + TINY * exp(x) / (1 + exp(x))),
+            integral(-Derivative(p(x), x) * f(x) - TINY * exp(x) / (1 + exp(x)) ** 2, x),
+        ),
     ),
     "an error term on one side of 0 only": (sqrt(t**2), (up_to(t, 1, 1), Integer(0))),
     "a witness that looks at its gap": (

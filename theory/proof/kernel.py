@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from sympy import Expr
 
-from theory.proof.claims import Claim
+from theory.proof.claims import CLAIMS, Claim
 from theory.proof.judges import PROVED, REFUTED, Checker, Nonzero, Obligation, Verdict
 from theory.proof.rules import CLASSICAL
 from theory.proof.symbolic import denominators
@@ -131,8 +131,11 @@ class Kernel:
 
     def prove(self, claim: Claim) -> Theorem:
         """The theorem, or NotProved; what the claim cites is proved first."""
-        if claim.id in self._theorems:
-            return self._theorems[claim.id]
+        known = self._theorems.get(claim.id)
+        if known is not None and known.claim is claim:
+            return known
+        if known is not None:
+            raise NotProved(Report(claim.id, "refuted", (), 0.0, f"{claim.id}: another claim of this name is proved"))
         if claim.id in self._underway:
             ring = " -> ".join([*self._underway[self._underway.index(claim.id) :], claim.id])
             raise NotProved(Report(claim.id, "refuted", (), 0.0, f"{claim.id} cites itself in a circle: {ring}"))
@@ -152,7 +155,8 @@ class Kernel:
                     raise NotProved(Report(claim.id, "refuted", (), 0.0, error.report.message)) from error
                 told = f"{claim.id} cites {cited.id}, which is not proved"
                 raise NotProved(Report(claim.id, "undecided", (), 0.0, told)) from error
-        report = self._given.get(claim.id) or check(claim)
+        given = self._given.get(claim.id) if CLAIMS.get(claim.id) is claim else None
+        report = given or check(claim)
         if report.status != PROVED or report.id != claim.id:
             raise NotProved(report)
         self._theorems[claim.id] = Theorem(_KEY, claim, report, tuple(sorted(assumes)))

@@ -393,6 +393,7 @@ def test_a_citation_that_fails_only_at_an_edge_is_refused():
 
 
 z_1, z_2, z_3 = real("x189 y189 z189")  # never drawn with one sign positive and two negative
+p_2 = function("p2", "density")  # drawn with positive means
 d = nonzero("d")
 TINY = Rational(1, 10**30)
 
@@ -417,6 +418,10 @@ ONCE_BELIEVED = {
             parts(x, p(x) * f(x) + TINY * exp(x) / (1 + exp(x))),
             integral(-Derivative(p(x), x) * f(x) - TINY * exp(x) / (1 + exp(x)) ** 2, x),
         ),
+    ),
+    "a mean said to be positive by its variable": (
+        integral(p_2(w) * w, w) + 1,
+        (at_least(integral(p_2(w) * w, w)), Integer(1)),
     ),
     "an error term on one side of 0 only": (sqrt(t**2), (up_to(t, 1, 1), Integer(0))),
     "a witness that looks at its gap": (

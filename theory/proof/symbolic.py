@@ -430,10 +430,17 @@ def _reads_nonnegative(e: Expr) -> bool:
         return bool(e.args[1].is_even and _is_real(e.args[0])) or _reads_nonnegative(e.args[0])
     if isinstance(e, Integral):
         ordered = all(a == -sp.oo or b == sp.oo or (b - a).is_nonnegative for _, a, b in e.limits)
-        return ordered and _reads_nonnegative(e.function)
+        return ordered and _reads_nonnegative(_over_all(e.function, {x: a for x, a, _ in e.limits}))
     if isinstance(e, Expect):
-        return _reads_nonnegative(e.args[0])
+        return _reads_nonnegative(_over_all(e.args[0], {e.args[1]: -sp.oo}))
     return isinstance(e, exp)
+
+
+def _over_all(e: Expr, starts: dict[Any, Expr]) -> Expr:
+    """e for any value of its bound variables, whatever their symbols were declared; each runs from its start."""
+    return e.xreplace(
+        {x: Dummy(**({"positive": True} if a.is_nonnegative else {"real": True})) for x, a in starts.items()}
+    )
 
 
 def _is_real(e: Expr) -> bool:

@@ -11,18 +11,19 @@ import importlib
 import inspect
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from diffusion.binding import Binding
-from theory.proof import CLAIMS, Checker, Claim, check, session
-from theory.proof.judges import REFUTED
+from theory.proof import CLAIMS, Claim, Derivation, session
+from theory.proof.claims import read
+from theory.proof.mutants import changed_steps, refuted
+from theory.proof.numeric import is_quadrature
 from verify.code_mutants import Mutant, mutants
 
 VOCABULARY = ("theory.proof.vocabulary", ("log_normal", "normal"))
-QUICK = Checker(count=4, budget=8.0)
 
 
 def definitions() -> list[tuple[str, str]]:
@@ -41,12 +42,20 @@ def fates(module: str, name: str) -> list[dict[str, Any]]:
     for path in session.files():
         session.load(path)
     function = getattr(importlib.import_module(module), name)
+    users = _users(name)
     rows = []
     for mutant in mutants(Binding(f"{module.split('.')[-1]}.{name}", function, False)):
         if mutant.function == f"{module}.{name}":
-            fate, claim = _in_child(partial(_fate, mutant, function))
+            fate, claim = _in_child(partial(_fate, mutant, function, users))
             rows.append({"fate": fate, "mutant": mutant.key, "claim": claim})
     return rows
+
+
+def _users(name: str) -> list[tuple[Claim, Derivation]]:
+    """Claims in files that name the definition, with what they say now; the quick ones, without integrals, first."""
+    files = {str(path) for path in session.files() if name in path.read_text()}
+    users = [(c, c.derivation()) for c in CLAIMS.values() if str(Path(c.file).resolve()) in files]
+    return sorted(users, key=lambda user: is_quadrature(*(line.expression for line in user[1].lines)))
 
 
 def _in_child(work: Callable[[], tuple[str, str]]) -> tuple[str, str]:
@@ -67,39 +76,21 @@ def _in_child(work: Callable[[], tuple[str, str]]) -> tuple[str, str]:
     return pickle.loads(data) if data else ("undecided", "the process died")
 
 
-def _fate(mutant: Mutant, function: Any) -> tuple[str, str]:
-    original = {c.id: _lines(c) for c in CLAIMS.values()}
+def _fate(mutant: Mutant, function: Any, users: list[tuple[Claim, Derivation]]) -> tuple[str, str]:
     function.__code__ = mutant.run.__code__
     changed, malformed = [], ""
-    for claim in _by_cost():
-        claim._memo.clear()
+    for claim, before in users:
         try:
-            if _lines(claim) == original[claim.id]:
-                continue
+            after = read(claim)
         except ValueError as error:  # the broken definition makes a line say nothing, or divide by zero
             malformed = malformed or f"{claim.id}: {error}"
             continue
-        changed.append(claim)
-        if check(claim, QUICK).status == REFUTED:
-            return "killed", claim.id
+        if (steps := changed_steps(before, after)) is None:
+            malformed = malformed or f"{claim.id}: the derivation has another shape"
+        elif steps:
+            changed.append(claim.id)
+            if refuted(claim, steps):
+                return "killed", claim.id
     if malformed:
         return "undecided", malformed
-    return ("survived", ", ".join(c.id for c in changed)) if changed else ("equivalent", "")
-
-
-def _lines(claim: Claim) -> list[Any]:
-    d = claim.derivation()
-    rules = [e for line in d.lines if line.rule for e in line.rule.expressions()]
-    return [*(line.expression for line in d.lines), *(e for _, e in d.lets), *rules]
-
-
-def _by_cost() -> Iterator[Claim]:
-    """Claims without integrals first: they answer in milliseconds."""
-    from theory.proof.numeric import is_quadrature
-
-    yield from sorted(CLAIMS.values(), key=lambda c: is_quadrature(*(line.expression for line in c.derivation().lines)))
-
-
-def source(module: str) -> Path:
-    """The file a definition stands in."""
-    return Path(inspect.getfile(importlib.import_module(module)))
+    return ("survived", ", ".join(changed)) if changed else ("equivalent", "")

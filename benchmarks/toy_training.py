@@ -1,6 +1,6 @@
 """Is a model trained for a minute as good as a perfect sampler? Ring and checkerboard, three seeds, all printed.
 
-    python benchmarks/toy_training.py [--seconds 60 | --steps N] [--seeds 0 1 2] [--sets 10] [--threads 2] [--out DIR]
+    python benchmarks/toy_training.py [--seconds 60 | --steps N] [--seeds 0 1 2] [--sets 20] [--threads 2] [--out DIR]
 
 For each world and seed: train the recipe (its step count chosen to fill the seconds on this machine, or given), draw
 `sets` sets of 20,000 samples with DDIM (50 steps) and DDPM (200 steps), and print their energy distance to the exact
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--steps", type=int, help="instead of --seconds")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--sets", type=int, default=10)
+    parser.add_argument("--sets", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("out/toy"))
     options = parser.parse_args()

@@ -95,8 +95,8 @@ def _draw() -> Done:
 
     picture = Path("out/demo-samples.png")
     sample_run(_run(), out=picture)
-    ddim, *_ = evaluate_run(_run(), sets=4, points=500).sampled
-    return Done(f"energy distance to the exact law, perfect sampler = 1: {ddim.energy}", str(picture))
+    ddim, _ = evaluate_run(_run(), sets=4, ddpm_steps=20, points=200).sampled
+    return Done(f"energy distance to the exact law by {ddim.solver}, perfect sampler = 1: {ddim.energy}", str(picture))
 
 
 def _render() -> Done:

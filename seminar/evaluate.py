@@ -24,7 +24,7 @@ class Evaluate:
     """Samples in each set."""
     ddim_steps: int = 50
     """Steps of DDIM."""
-    ddpm_steps: int = 100
+    ddpm_steps: int = 200
     """Steps of DDPM."""
     points: int = 2_000
     """Points at which densities are compared."""

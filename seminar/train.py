@@ -81,5 +81,10 @@ def _flags(recipe: Any) -> Any:
 def _told(outcome: Any) -> int:
     from rich.console import Console
 
-    Console().print(str(outcome), highlight=False, soft_wrap=True)
+    told = (
+        f"step {outcome.step} of {outcome.steps} in {outcome.seconds:.1f} s, loss {outcome.loss:.4g}: {outcome.folder}"
+    )
+    if not outcome.finished:
+        told += f" (stopped; go on with: seminar train --resume {outcome.folder})"
+    Console().print(told, highlight=False, soft_wrap=True)
     return 0

@@ -172,7 +172,7 @@ def evidence():
     mean, variance = (w * mu + a * v * (y - b)) / (a**2 * v + w), v * w / (a**2 * v + w)
     seen = normal(y, a * mu + b, a**2 * v + w)
     yield integral(normal(x, mu, v) * normal(y, a * x + b, w), x)
-    yield by(reversed_order, {h: Lambda(x, Integer(1))}), seen * integral(normal(x, mean, variance), x)
+    yield algebra, seen * integral(normal(x, mean, variance), x)
     yield by(normalised_gaussian, {mu: mean, v: variance}), seen
 
 

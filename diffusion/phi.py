@@ -9,7 +9,8 @@ combination of these.
 
 The closed forms subtract numbers that agree in all but the last digits when h is small: phi_3(1e-5) would have none
 right. Below |h| = 1 the functions are therefore summed from their Taylor series, which starts at 1/k! and falls by
-more than a factor of two a term; above, the closed forms lose less than two bits.
+more than a factor of two a term; above, the closed forms lose less than two bits. From h = 32 on they are written with
+e^(h/2) twice, one of them divided first, so that they overflow where phi_k does and not where e^h does.
 """
 
 from __future__ import annotations
@@ -28,21 +29,26 @@ _TAYLOR = {k: [1 / factorial(k + j) for j in range(18)] for k in range(1, 7)}
 def _phi(k: int, h: Tensor) -> Tensor:
     if not h.is_floating_point():
         raise TypeError(f"phi_{k}: h has dtype {h.dtype}, expected a floating-point tensor")
-    small = h.abs() < 1
+    small, large = h.abs() < 1, h > 32
     near = torch.where(small, h, torch.zeros_like(h))
-    far = torch.where(small, torch.ones_like(h), h)  # keeps 0/0 out of the value and of its gradient
+    far = torch.where(small | large, torch.ones_like(h), h)  # keeps 0/0 out of the value and of its gradient
+    root = torch.exp(torch.where(large, h, torch.zeros_like(h)) / 2)
+    head = torch.where(large, h, torch.ones_like(h))
+    tail = torch.zeros_like(h)  # sum over j < k of h^(j - k) / j!
+    for j in range(k):
+        tail = (tail + 1 / factorial(j)) / head
     series = torch.zeros_like(h)
     for coefficient in reversed(_TAYLOR[k]):
         series = series * near + coefficient
     closed = torch.expm1(far) / far
     for j in range(1, k):
         closed = (closed - 1 / factorial(j)) / far
-    return torch.where(small, series, closed)
+    return torch.where(large, root / head**k * root - tail, torch.where(small, series, closed))
 
 
 @formula("solver.phi_1")
 def phi_1(h: Tensor) -> Tensor:
-    """phi_1(h) = (e^h - 1)/h, 1 at h = 0. Any shape, floating point; overflows where e^h does."""
+    """phi_1(h) = (e^h - 1)/h, 1 at h = 0. Any shape, floating point."""
     return _phi(1, h)
 
 

@@ -220,7 +220,7 @@ def _halve(g: Callable[[Any], Any], reach: float, minimum: float) -> Any:
     h = mpf(1) / 4
     total, size = _trapezoid(g, h, mpf(0), reach, minimum)
     old = total * h
-    for _ in range(5):
+    for _ in range(8):
         more, more_size = _trapezoid(g, h, h / 2, reach, minimum)
         total, size, h = total + more, size + more_size, h / 2
         new = total * h

@@ -19,6 +19,7 @@ def still(rows, out):
     return render.render(rows, form="still", out=out, jobs=1, console=Console(file=io.StringIO()))
 
 
+@pytest.mark.slow
 def test_a_failed_scene_stops_no_other_and_finished_ones_are_kept(tmp_path):
     failed, done = still([MISSING, SCENE], tmp_path)
     assert not failed.ok

@@ -14,6 +14,8 @@ import pytest
 
 from training.loop import State  # noqa: F401  (the module the victim trains with: fail here if it doesn't import)
 
+pytestmark = pytest.mark.slow  # a process of its own, killed and started again
+
 STEPS, SAVE_EVERY = 60, 10
 Train = Callable[..., dict[str, Any]]
 

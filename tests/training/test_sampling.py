@@ -135,6 +135,7 @@ def test_pictures(tmp_path: Path) -> None:
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_exact_denoiser_is_nearly_a_perfect_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four sets of 5,000: a ratio of 1 has limits of about +-0.5, and a denoiser that knows nothing is far above 10."""
     monkeypatch.setattr(draw, "samples", lambda *_: None)

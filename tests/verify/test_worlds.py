@@ -21,10 +21,12 @@ def suite():
     return [row for check in CHECKS.values() for world in check.worlds for row in run(check, world)]
 
 
+@pytest.mark.slow
 def test_everything_holds(suite):
     assert [row.check for row in suite if not row.holds] == []
 
 
+@pytest.mark.slow
 def test_the_suite_states_its_rate_and_its_effects(suite):
     assert 0 < suite_false_fail(suite) <= SUITE_FALSE_FAIL
     for row in suite:

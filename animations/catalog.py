@@ -1,11 +1,13 @@
-"""Which scenes there are: one row each, readable without importing manim.
+"""Which scenes and figures there are: one row each, readable without importing manim or matplotlib.
 
 A scene's name is `week/file`, its module `animations.week.file`; the module defines one Stage, which finds its title
-and claims here by its module's name.
+and claims here by its module's name. A figure's name is the id of the claim it is about, `topic.name`; the function
+`name` of `animations.figures.topic` draws it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -36,6 +38,48 @@ SCENES: tuple[Row, ...] = (
     Row("week4/forward_process", "The forward process", ("ddpm.forward", "ddpm.chain")),
     Row("week5/ddim_is_euler", "DDIM is an Euler step", ("ddim.euler_exact", "solver.ddim_error")),
 )
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure: its name is a claim's id, its title says what is seen, and these other claims are in it too."""
+
+    name: str
+    title: str
+    others: tuple[str, ...] = ()
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        return (self.name, *self.others)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The module that draws it, and the function in it."""
+        topic, name = self.name.split(".")
+        return f"animations.figures.{topic}", name
+
+
+FIGURES: tuple[Drawing, ...] = (
+    Drawing(
+        "ddpm.analytic_dpm",
+        "The best reverse variance, and which of its bounds need a hypothesis",
+        ("ddpm.optimal_variance_lower", "ddpm.optimal_variance_upper", "ddpm.optimal_variance_always"),
+    ),
+)
+
+
+def figure(name: str) -> Drawing:
+    """The figure of that name."""
+    (row,) = figures([name])
+    return row
+
+
+def figures(names: Sequence[str] = ()) -> tuple[Drawing, ...]:
+    """Figures by name or by topic, all of them when no name is given; ValueError for a name nobody knows."""
+    for name in names:
+        if not any(name in (row.name, row.name.split(".")[0]) for row in FIGURES):
+            raise ValueError(f"no figure {name!r}; there are {', '.join(row.name for row in FIGURES)}")
+    return tuple(row for row in FIGURES if not names or {row.name, row.name.split(".")[0]} & set(names))
 
 
 def select(week: str | None = None, scene: str | None = None) -> tuple[Row, ...]:

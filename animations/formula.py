@@ -9,27 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import sympy as sp
 from sympy import Expr
 
 from animations import style
+from animations.claims import compiled, expression, proved
 from animations.text import Typeset
-from theory.proof.export import Exported, export
 from theory.proof.writing import write
 
 HUES = {"x_0": style.DATA, "x_t": style.NOISE, "eps": style.NOISE, "mean": style.MODEL, "variance": style.MODEL}
-
-
-@cache
-def proved(claim: str) -> Exported:
-    """The claim's export; ValueError unless it is proved."""
-    exported = export(claim)
-    if exported.status != "proved":
-        raise ValueError(f"{claim} is {exported.status}: scenes show proved claims only; see `seminar verify {claim}`")
-    return exported
 
 
 class Formula(Typeset):
@@ -54,15 +44,7 @@ class Said:
 
     def function(self) -> Callable[..., np.ndarray]:
         """As a numpy function of its symbols by name."""
-        symbols = sorted(self.expression.free_symbols, key=str)
-        compiled, names = sp.lambdify(symbols, self.expression, "numpy"), [str(symbol) for symbol in symbols]
-
-        def function(**values: np.ndarray | float) -> np.ndarray:
-            if set(values) != set(names):
-                raise ValueError(f"{self.claim}: a function of {', '.join(names)}; got {', '.join(values)}")
-            return compiled(*(values[name] for name in names))
-
-        return function
+        return compiled(self.expression, self.claim)
 
     def piece(self, plain: str) -> Said:
         """A subexpression, up to its sign, by its plain form: "sigma_t/alpha_t"."""
@@ -94,12 +76,7 @@ class Said:
 
 def said(claim: str, part: str | None = None, line: int = -1) -> Said:
     """A part of a proved claim, or a line of its derivation (by default the last)."""
-    exported = proved(claim)
-    if part is None:
-        return Said(claim, exported.steps[line].expression)
-    if part not in exported.parts:
-        raise ValueError(f"{claim} has no part {part!r}; it has {', '.join(exported.parts) or 'none'}")
-    return Said(claim, exported.parts[part].expression)
+    return Said(claim, expression(claim, part, line))
 
 
 def equation(left: Said, right: Said, size: float = style.FORMULA) -> Formula:

@@ -16,9 +16,9 @@ class List:
     """List what there is."""
 
     what: Annotated[
-        Literal["claims", "topics", "recipes", "scenes", "worlds", "solvers", "all"], tyro.conf.Positional
+        Literal["claims", "topics", "recipes", "scenes", "figures", "worlds", "solvers", "all"], tyro.conf.Positional
     ] = "all"
-    """claims, topics, recipes, scenes, worlds, solvers, or all."""
+    """claims, topics, recipes, scenes, figures, worlds, solvers, or all."""
 
 
 def main(args: Sequence[str]) -> int:
@@ -53,6 +53,11 @@ def _tables() -> dict[str, tuple[str, Callable[[], list[str]]]]:
 
         return [f"{row.name}: {row.title} ({', '.join(row.claims)})" for row in SCENES]
 
+    def figures() -> list[str]:
+        from animations.catalog import FIGURES
+
+        return [f"{row.name}: {row.title}" for row in FIGURES]
+
     def worlds() -> list[str]:
         from toy.worlds import WORLDS
 
@@ -63,4 +68,4 @@ def _tables() -> dict[str, tuple[str, Callable[[], list[str]]]]:
 
         return list(SOLVERS)
 
-    return {f.__name__: (f.__name__, f) for f in (claims, topics, recipes, scenes, worlds, solvers)}
+    return {f.__name__: (f.__name__, f) for f in (claims, topics, recipes, scenes, figures, worlds, solvers)}

@@ -20,6 +20,7 @@ COMMANDS = {
     "sample": ("seminar.sample:main", "draw samples from a finished run"),
     "evaluate": ("seminar.evaluate:main", "distances of a run's samples to the exact law, in units of the noise floor"),
     "render": ("seminar.render:main", "render lecture scenes: [WEEK] [--scene NAME] [--quality preview|lecture|4k]"),
+    "figure": ("seminar.figure:main", "draw still pictures of claims: [topic.name or topic ...] [--out DIR] [--list]"),
     "demo": ("seminar.demo:main", "verify, train, draw and render once; ends with a table of what to look at"),
 }
 

@@ -8,7 +8,8 @@ import pytest
 import sympy as sp
 from sympy.abc import x
 
-from animations import formula, style
+from animations import claims as claims_of
+from animations import style
 from animations.formula import Said, _coloured, orders, said
 
 
@@ -20,10 +21,10 @@ def claims(monkeypatch):
         line = SimpleNamespace(expression=sp.Symbol("x_0"), error=None)
         return SimpleNamespace(status=claim, steps=(line,), parts={})
 
-    formula.proved.cache_clear()
-    monkeypatch.setattr(formula, "export", export)
+    claims_of.proved.cache_clear()
+    monkeypatch.setattr(claims_of, "export", export)
     yield
-    formula.proved.cache_clear()
+    claims_of.proved.cache_clear()
 
 
 @pytest.mark.parametrize("status", ["refuted", "undecided", "conditional"])

@@ -145,6 +145,10 @@ def mixture_score(x: Real, q: Real, mu: Real, v: Real, nu: Real, w: Real) -> Rea
 
 
 def _log_odds(x: Real, q: Real, mu: Real, v: Real, nu: Real, w: Real) -> Real:
-    """log of the odds r/(1 - r); 1 - r is then sigmoid(-log_odds), with all its digits however small it is."""
+    """log of the odds r/(1 - r); 1 - r is then sigmoid(-log_odds), with all its digits however small it is.
+
+    The squares are taken as a product, (b - a) (b + a): far from two like components they are huge, and cancel.
+    """
     _fitting(x, q, mu, v, nu, w)
-    return torch.log(q) - torch.log1p(-q) + log_normal(x, mu, v) - log_normal(x, nu, w)
+    a, b = (x - mu) / torch.sqrt(v), (x - nu) / torch.sqrt(w)
+    return torch.log(q) - torch.log1p(-q) + (torch.log(w / v) + (b - a) * (b + a)) / 2

@@ -34,7 +34,9 @@ class Verify:
     jobs: int = os.cpu_count() or 1
     """Processes to work in."""
     vary_seed: bool = False
-    """Other random points and draws than the fixed ones (printed, and not kept)."""
+    """Other random points and draws than the fixed ones; the seed is printed, the results are not kept."""
+    seed: int | None = None
+    """The points and draws of this seed: what a run with --vary-seed saw, seen again."""
     no_cache: bool = False
     """Look at everything afresh."""
 
@@ -45,13 +47,24 @@ def main(args: Sequence[str]) -> int:
         raise ValueError(f"--jobs {options.jobs}: expected at least 1")
     if options.json is not None and not options.json.resolve().parent.is_dir():
         raise ValueError(f"--json {options.json}: there is no folder {options.json.resolve().parent}")
-    seed = random.SystemRandom().randrange(1, 2**31) if options.vary_seed else 0
-    keep = not (options.no_cache or options.vary_seed)
+    seed = chosen_seed(options)
+    keep = not (options.no_cache or seed)
     files, wanted = select(options.what)
     with bar("proving") as told:
         outcomes = session.verify(files, jobs=options.jobs, use_cache=keep, seed=seed, progress=told)
     outcomes = {id: o for id, o in outcomes.items() if wanted is None or id in wanted}
     return report(outcomes, options, seed, keep, everything=not options.what)
+
+
+def chosen_seed(options: Verify) -> int:
+    """0 for the fixed points and draws."""
+    if options.seed is None:
+        return random.SystemRandom().randrange(1, 2**31) if options.vary_seed else 0
+    if options.vary_seed:
+        raise ValueError("--seed and --vary-seed: choose one")
+    if not 0 < options.seed < 2**31:
+        raise ValueError(f"--seed {options.seed}: expected a whole number from 1 to {2**31 - 1}")
+    return options.seed
 
 
 def report(outcomes: Mapping[str, Outcome], options: Verify, seed: int, keep: bool, everything: bool) -> int:
@@ -86,7 +99,7 @@ def report(outcomes: Mapping[str, Outcome], options: Verify, seed: int, keep: bo
     for table in (*whole.tables(), *extra):
         console.print(table)
     if seed:
-        console.print(f"seed {seed}")
+        console.print(f"seed {seed}: seen again with --seed {seed}")
     if options.json is not None:
         console.print(f"report: {options.json}")
     return whole.exit_status

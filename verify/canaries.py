@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import Any
 
 from sympy import Expr
 from sympy.core.function import AppliedUndef
 
-from theory.proof import WEAKENED, Checker, Claim, Derivation, Line, check, find
+from theory.proof import WEAKENED, Checker, Claim, Derivation, Line, check, find, session
 from theory.proof.claims import renamed
 from theory.proof.rules import Inequality, Rule
 from theory.proof.vocabulary import DOMAINS, Var, function
@@ -37,7 +36,9 @@ class Canary:
     @property
     def true_claim(self) -> Claim:
         """The proved claim that it is near to."""
-        import_module(f"theory.{self.claim.split('.')[0]}")
+        for path in session.files():
+            if self.claim in session.ids_in(path):
+                session.load(path)
         return find(self.claim)
 
     def false_claim(self) -> Claim:

@@ -60,7 +60,7 @@ def run(
     units.sort(key=lambda unit: -outcomes[unit.name].seconds)
     if everything:
         theory = tuple(sorted((cache.ROOT / "theory").glob("*.py")))
-        aviary = (cache.ROOT / "verify" / "canaries.py", *sorted((cache.ROOT / "verify").glob("aviary*.py")))
+        aviary = (cache.ROOT / "verify" / "canaries.py", *sorted((cache.ROOT / "verify" / "aviary").glob("*.py")))
         from verify.definition_mutants import definitions
 
         units = [

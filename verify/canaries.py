@@ -17,7 +17,7 @@ from sympy.core.function import AppliedUndef
 
 from theory.proof import WEAKENED, Checker, Claim, Derivation, Line, check, find, session
 from theory.proof.claims import renamed
-from theory.proof.rules import Inequality, Rule
+from theory.proof.rules import Inequality, Rule, UpTo
 from theory.proof.vocabulary import DOMAINS, Var, function
 
 Edit = Callable[[Claim, Derivation], tuple[Claim, Derivation]]
@@ -92,6 +92,28 @@ def certificate_is(number: int, change: Callable[[Expr], Expr]) -> Edit:
     return edit
 
 
+def raised(number: int) -> Edit:
+    """The `up_to` of line `number` claims one order more, with the leading term it has."""
+
+    def edit(claim: Claim, d: Derivation) -> tuple[Claim, Derivation]:
+        line = d.lines[number - 1]
+        assert isinstance(line.rule, UpTo)
+        return claim, _with_line(d, number, Line(replace(line.rule, n=line.rule.n + 1), line.expression))
+
+    return edit
+
+
+def exchanged(first: int, second: int) -> Edit:
+    """The expressions of two lines change places; their rules stay."""
+
+    def edit(claim: Claim, d: Derivation) -> tuple[Claim, Derivation]:
+        one, other = d.lines[first - 1], d.lines[second - 1]
+        d = _with_line(d, first, Line(one.rule, other.expression))
+        return claim, _with_line(d, second, Line(other.rule, one.expression))
+
+    return edit
+
+
 def turned(number: int) -> Edit:
     """The inequality of line `number` (its witness an expression) is turned round."""
 
@@ -146,6 +168,12 @@ def looser(name: str, kind: str) -> Edit:
 def unsupposed(claim: Claim, d: Derivation) -> tuple[Claim, Derivation]:
     """The evolution equations that the claim supposes are dropped."""
     return replace(claim, suppose=()), d
+
+
+def named(e: Expr, name: str) -> Expr:
+    """The symbol of that name in the expression."""
+    (symbol,) = {s for s in e.free_symbols if s.name == name}
+    return symbol
 
 
 def _with_line(d: Derivation, number: int, line: Line) -> Derivation:

@@ -51,7 +51,12 @@ def test_an_edit_that_changes_nothing_is_no_canary():
         same.false_claim()
 
 
+# refused without a counterexample: an integral without a value, and a difference that no number shows
+NO_COUNTEREXAMPLE = {"probability-decay", "gaussian-score-fortieth-digit"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CANARIES)
 def test_the_strict_judges_refuse_every_canary(name):
-    assert refused(CANARIES[name])
+    report = check(CANARIES[name].false_claim())
+    assert report.status == ("undecided" if name in NO_COUNTEREXAMPLE else "refuted")

@@ -72,8 +72,8 @@ def check(claim: Claim, checker: Checker | None = None) -> Report:
         owed: list[Obligation] = [Nonzero("a line divides by it", d) for d in new]
         for obligation in [*owed, *rule.obligations(above, line, claim.suppose)]:
             verdicts += obligation.judge(checker)
-            if any(v.status != PROVED for v in verdicts):
-                break
+            if any(v.status == REFUTED for v in verdicts):
+                break  # what is only undecided may still be refuted by the next: a counterexample says more
         step = StepReport(number + 1, rule.words, str(above), str(line), tuple(verdicts))
         done.append(step)
         if step.status != PROVED and (verdicts or checker.strict):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sympy import Abs, exp, log, sqrt
+from sympy import Abs, Add, Derivative, Integer, Integral, Pow, Sum, exp, log, sqrt
 
-from theory import ddim, ddpm, parameterization
+from theory import ddim, ddpm, parameterization, schedule
 from theory.proof import up_to
-from verify.canaries import Canary, line_is, part_is, rule_is, wider
+from verify.canaries import Canary, certificate_is, in_line, line_is, named, part_is, rule_is, wider
 
 STUDENT = "students' scripts"
 
@@ -155,5 +155,191 @@ CHAINS = (
         line_is(2, lambda e: e / 2),
         "d sigma^2 = sigma",
         STUDENT,
+    ),
+    # ---- ddpm
+    Canary(
+        "ddpm-posterior-eps-root",
+        "ddpm.posterior_eps",
+        line_is(2, lambda e: e * sqrt(1 - ddpm.beta_t)),
+        "the mean in eps form without 1/sqrt(1 - beta)",
+        STUDENT,
+    ),
+    Canary(
+        "ddpm-simple-is-the-bound",
+        "ddpm.loss_simple",
+        part_is("weight", lambda e: Integer(1)),
+        "the simple loss is the bound's, with weight 1",
+        "told so in tutorials",
+    ),
+    Canary(
+        "ddpm-weight-precedence",
+        "ddpm.loss_eps",
+        part_is("weight", lambda e: e * (1 - ddpm.alpha_bar_t) ** 2),
+        "the bound's weight with `/ 2 * (1 - abar)` for `/ (2 * (1 - abar))`",
+        "latent-diffusion, lvlb_weights",
+    ),
+    Canary(
+        "ddpm-decoder-gap",
+        "ddpm.discretised_decoder",
+        in_line(1, ddpm.cdf(ddpm.k + 2), ddpm.cdf(ddpm.k + 3)),
+        "bins of the decoder that overlap: more than one in all",
+        "discretised likelihoods with bins two levels wide",
+    ),
+    Canary(
+        "ddpm-telescope-end",
+        "ddpm.telescope",
+        line_is(2, lambda e: e.replace(Sum, lambda f, b: Sum(f, (b[0], b[1] + 1, b[2])))),
+        "the bound's sum without its first term",
+        "L_0 forgotten",
+    ),
+    Canary(
+        "ddpm-analytic-sign",
+        "ddpm.analytic_dpm",
+        line_is(2, lambda e: e.subs(ddpm.S, -ddpm.S)),
+        "the best reverse variance grows with the scores' mean square",
+        STUDENT,
+    ),
+    # ---- ddim
+    Canary(
+        "ddim-uniform-stride",
+        "ddim.skipping",
+        line_is(4, lambda e: e.subs(ddim.retained, ddim.retained**2)),
+        "alpha_bar of the previous point taken at another stride than the grid's",
+        "diffusers issues 11347, 12633",
+    ),
+    Canary(
+        "ddim-kept-full",
+        "ddim.eta",
+        part_is("kept", lambda e: ddim.sigma_s),
+        "the noise kept is sigma_s, whatever eta",
+        "noise added without taking it from the old one",
+    ),
+    Canary(
+        "ddim-inversion-exact",
+        "ddim.inversion",
+        certificate_is(4, lambda e: e * 2),
+        "inversion's error at half its size",
+        "DDIM inversion told to be exact",
+    ),
+    Canary(
+        "ddim-sde-drift",
+        "ddim.sde_limit",
+        line_is(4, lambda e: e.subs(ddim.eta**2, ddim.eta)),
+        "the limit's drift with eta for eta^2",
+        STUDENT,
+    ),
+    Canary(
+        "ddim-euler-in-t",
+        "ddim.exponential_integrator",
+        line_is(4, lambda e: e.subs(exp(-ddim.h), 1 - ddim.h)),
+        "DDIM is Euler's step in half_log_snr",
+        "said of DPM-Solver-1; it is the exponential integrator",
+    ),
+    # ---- parameterization
+    Canary(
+        "parameterization-score-std",
+        "parameterization.table",
+        part_is("score", lambda e: e / parameterization.sigma),
+        "score = -eps/sigma^2",
+        STUDENT,
+    ),
+    Canary(
+        "parameterization-v-as-velocity",
+        "parameterization.determinant",
+        line_is(10, lambda e: parameterization.alpha**2 + parameterization.sigma**2),
+        "v and velocity convert alike",
+        "v-prediction taken for flow matching's velocity",
+    ),
+    Canary(
+        "parameterization-velocity-weight",
+        "parameterization.error_velocity",
+        line_is(2, lambda e: sqrt(e)),
+        "a velocity's squared error relative to x0's, without the square",
+        STUDENT,
+    ),
+    Canary(
+        "parameterization-p2-exponent",
+        "parameterization.weight_p2",
+        line_is(2, lambda e: e * exp(2 * parameterization.half_log_snr)),
+        "P2's weight multiplied by SNR^2 on the x0 loss",
+        STUDENT,
+    ),
+    Canary(
+        "parameterization-edm-data",
+        "parameterization.weight_edm",
+        line_is(2, lambda e: exp(2 * parameterization.half_log_snr) + 1),
+        "EDM's weight with sigma_data = 1 for any data",
+        "EDM presets on data of another scale",
+    ),
+    Canary(
+        "parameterization-time-change",
+        "parameterization.weight_times_density",
+        line_is(2, lambda e: e.replace(Derivative, lambda *a: Integer(1))),
+        "a change of the time variable without its Jacobian",
+        "loss weights moved between schedules",
+    ),
+    Canary(
+        "parameterization-weighting-ends",
+        "parameterization.monotone_weighting",
+        line_is(2, lambda e: Add(*(a for a in e.args if a.has(Integral)))),
+        "the ends forgotten when the weight is integrated by parts",
+        STUDENT,
+    ),
+    # ---- schedule
+    Canary(
+        "schedule-vp-half",
+        "schedule.vp",
+        line_is(4, lambda e: 2 * e),
+        "alpha = exp(-B/2) decays at rate beta",
+        STUDENT,
+    ),
+    Canary(
+        "schedule-sub-vp-noise",
+        "schedule.sub_vp",
+        line_is(2, lambda e: e.replace(Pow, lambda b, n: b**2 if n == 4 else b**n)),
+        "sub-VP with noise beta (1 - exp(-B)) for beta (1 - exp(-2 B))",
+        STUDENT,
+    ),
+    Canary(
+        "schedule-alpha-bar-padded",
+        "schedule.alpha_bar_to_betas",
+        part_is("beta", lambda e: 1 - named(e, "alpha_bar_s") / named(e, "alpha_bar_t")),
+        "alpha_bar_prev padded on the wrong side",
+        "denoising-diffusion-pytorch issue 18",
+    ),
+    Canary(
+        "schedule-first-previous",
+        "schedule.first_previous",
+        line_is(2, lambda e: 1 - schedule.beta(1)),
+        "the first step's previous alpha_bar is alpha_bar_1: noise is left in the samples",
+        "diffusers, set_alpha_to_one=False, issue 6068",
+    ),
+    Canary(
+        "schedule-zero-terminal",
+        "schedule.zero_terminal_snr",
+        line_is(2, lambda e: e + named(e, "r_T")),
+        "the rescaled chain keeps a little signal at T",
+        "diffusers issue 3851",
+    ),
+    Canary(
+        "schedule-shift-twice",
+        "schedule.shift_sd3",
+        line_is(2, lambda e: e - log(named(e, "m"))),
+        "the resolution shift applied twice",
+        "diffusers issue 13243",
+    ),
+    Canary(
+        "schedule-shift-inverted",
+        "schedule.shift_simple_diffusion",
+        line_is(2, lambda e: e - 2 * log(named(e, "d") / 64)),
+        "the shift to higher resolutions raises the SNR",
+        "simple diffusion's formula with d and 64 swapped",
+    ),
+    Canary(
+        "schedule-linear-limit",
+        "schedule.linear_beta_limit",
+        line_is(4, lambda e: e + named(e, "slope") / 2),
+        "the integral of a linear beta is its end value",
+        "linear_beta_schedule(10) of denoising-diffusion-pytorch: beta = 2",
     ),
 )

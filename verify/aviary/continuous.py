@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from theory import score, solver
+from sympy import Derivative, Rational
+
+from theory import score, sde, solver
 from theory.proof import up_to
-from verify.canaries import Canary, line_is, part_is, rule_is
+from verify.canaries import Canary, certificate_is, line_is, named, part_is, raised, rule_is, unsupposed
 
 STUDENT = "students' scripts"
 
@@ -75,5 +77,143 @@ CONTINUOUS = (
         part_is("denoised", lambda e: -e),
         "the denoised prediction subtracted",
         STUDENT,
+    ),
+    # ---- score
+    Canary(
+        "score-implicit-trace-twice",
+        "score.implicit",
+        line_is(2, lambda e: e.subs(Rational(1, 2), 1)),
+        "implicit score matching with s^2 for s^2/2",
+        "sliced score matching code: the factor on the wrong term",
+    ),
+    Canary(
+        "score-denoising-sign",
+        "score.denoising",
+        line_is(2, lambda e: -e),
+        "the constant between explicit and denoising score matching has the other sign",
+        STUDENT,
+    ),
+    Canary(
+        "score-second-order",
+        "score.tweedie_second",
+        line_is(2, lambda e: e - score.sigma_t**2 / score.alpha_t**2),
+        "the posterior's covariance is sigma^4/alpha^2 times the score's Jacobian, without the identity",
+        "second-order samplers that leave the 1 out",
+    ),
+    Canary(
+        "score-ula-unbiased",
+        "score.ula",
+        part_is("variance", lambda e: named(e, "v")),
+        "unadjusted Langevin steps leave a Gaussian as it is",
+        "correctors without a Metropolis step, called exact",
+    ),
+    Canary(
+        "score-ncsn-weight",
+        "score.ncsn_weighting",
+        line_is(2, lambda e: e / score.sigma_t**2),
+        "with weight sigma^2 the loss is the score's own squared error",
+        STUDENT,
+    ),
+    # ---- sde
+    Canary(
+        "sde-anderson-half",
+        "sde.anderson",
+        line_is(2, lambda e: e + Derivative(sde.g(sde.t) ** 2 / 2 * Derivative(sde.p(sde.x, sde.t), sde.x), sde.x)),
+        "the reverse SDE with the probability-flow ODE's g^2/2, and its own noise",
+        STUDENT,
+    ),
+    Canary(
+        "sde-reverse-without-fokker-planck",
+        "sde.lambda_family",
+        unsupposed,
+        "every drift reverses every density",
+        "the hypothesis that papers leave out",
+    ),
+    Canary(
+        "sde-ve-rate",
+        "sde.fokker_planck_ve",
+        line_is(
+            2, lambda e: e.subs(Derivative(sde.sigma(sde.t) ** 2, sde.t), Derivative(sde.sigma(sde.t), sde.t) ** 2)
+        ),
+        "g = sigma' for g^2 = (sigma^2)'",
+        "iap-diffusion-labs issue 17: sigma for a diffusion coefficient",
+    ),
+    Canary(
+        "sde-flow-drift",
+        "sde.fokker_planck_flow",
+        line_is(2, lambda e: e.subs(2 * sde.tau, sde.tau)),
+        "flow matching's path as an SDE with half its noise",
+        STUDENT,
+    ),
+    Canary(
+        "sde-chain-order",
+        "sde.ddpm_to_vp",
+        certificate_is(2, lambda e: 0 * e),
+        "DDPM's chain is the VP-SDE's, without an error",
+        STUDENT,
+    ),
+    Canary(
+        "sde-denoised-form",
+        "sde.pf_ode_denoised",
+        part_is("denoised", lambda e: 2 * e),
+        "the ODE's pull to the prediction counted twice",
+        STUDENT,
+    ),
+    # ---- solver
+    Canary(
+        "solver-3m-without-factorial",
+        "solver.dpmpp_3m",
+        raised(4),
+        "DPM-Solver++(3M) without its Taylor factor 2 is of third order",
+        "k-diffusion, diffusers and the authors' repository",
+    ),
+    Canary(
+        "solver-heun-order",
+        "solver.heun_error",
+        raised(2),
+        "Heun's step has a local error of O(h^4)",
+        "an order read off a plot",
+    ),
+    Canary(
+        "solver-deis-order",
+        "solver.deis",
+        raised(4),
+        "the two-point Adams-Bashforth step is of third order",
+        STUDENT,
+    ),
+    Canary(
+        "solver-phi-factorial",
+        "solver.phi_2",
+        line_is(2, lambda e: 2 * e),
+        "phi_2(0) = 1",
+        "exponential integrators whose phi functions lack the factorial",
+    ),
+    Canary(
+        "solver-final-jump",
+        "solver.final_jump",
+        raised(2),
+        "jumping from sigma_min to 0 costs O(sigma_min^3)",
+        "the last denoising step called free",
+    ),
+    Canary(
+        "solver-ddpm-noise",
+        "solver.ddpm_beta_noise",
+        line_is(2, lambda e: e**2 / solver.sigma_t),
+        "a variance where the table wants a standard deviation",
+        STUDENT,
+    ),
+    Canary(
+        "solver-ancestral-prefactor",
+        "solver.kappa",
+        line_is(2, lambda e: e.subs(solver.sigma_s, solver.sigma_t)),
+        "sigma_t where sigma_s belongs",
+        "azula 0.11.1, REABSampler: order 1 for order 2 and 3",
+    ),
+    Canary(
+        "solver-stiff-stable",
+        "solver.euler_row",
+        part_is("state", lambda e: 2 - e),
+        "Euler's step away from the data",
+        "time direction slips",
     ),
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sympy import exp, log, sqrt
+from sympy import Derivative, exp, log, sqrt
 
-from theory import gaussian, probability
+from theory import gaussian, probability, vae
 from theory.proof import at_most, minimum, normal, parts
-from verify.canaries import Canary, in_line, line_is, looser, part_is, rule_is
+from verify.canaries import Canary, exchanged, in_line, line_is, looser, part_is, rule_is, wider
 
 STUDENT = "students' scripts"
 
@@ -126,5 +126,98 @@ LAWS = (
         line_is(2, lambda e: e.subs(probability.G(probability.t) ** 2, probability.G(probability.t))),
         "d/dt Var = 2 f Var + g: the diffusion coefficient not squared",
         "diffusers PR 590: a schedule missing a square",
+    ),
+    # ---- probability
+    Canary(
+        "probability-jensen-turned",
+        "probability.jensen",
+        exchanged(1, 2),
+        "log E g <= E log g",
+        "perplexities averaged in the place of log-likelihoods",
+    ),
+    Canary(
+        "probability-evidence-prior",
+        "probability.bayes",
+        line_is(1, lambda e: e.subs(probability.likelihood(probability.y), 1)),
+        "the posterior is prior times likelihood, whatever the evidence",
+        STUDENT,
+    ),
+    Canary(
+        "probability-total-variance",
+        "probability.total_variance",
+        line_is(2, lambda e: e.subs(probability.A, 1)),
+        "the variance of a mixture is the mean variance of its parts",
+        STUDENT,
+    ),
+    Canary(
+        "probability-bias-without-square",
+        "probability.mse_minimiser",
+        line_is(2, lambda e: e + (probability.f(probability.x) - probability.mean(probability.x)) ** 2),
+        "the distance to the conditional mean counts twice in the squared error",
+        STUDENT,
+    ),
+    Canary(
+        "probability-jacobian-scale",
+        "probability.denoiser_jacobian",
+        line_is(2, lambda e: e / probability.alpha_t),
+        "the denoiser's Jacobian is Cov/sigma^2, without alpha",
+        "papers that set alpha = 1 (VE), applied under VP",
+    ),
+    Canary(
+        "probability-langevin-temperature",
+        "probability.langevin",
+        line_is(1, lambda e: e + Derivative(probability.p(probability.x), probability.x) / 2),
+        "Langevin dynamics with noise sqrt(h) for sqrt(2 h) leaves p as it is",
+        "Langevin samplers in several score-matching repositories",
+    ),
+    Canary(
+        "probability-second-moment-variance",
+        "probability.linear_second_moment",
+        line_is(4, lambda e: e / 2),
+        "d/dt E x^2 = f E x^2 + g^2/2: Ito's term and the factor 2 both halved",
+        STUDENT,
+    ),
+    # ---- vae
+    Canary(
+        "vae-elbo-kl-sign",
+        "vae.elbo_forms",
+        line_is(3, lambda e: e.args[0] - e.args[1]),
+        "the KL added to the reconstruction in the bound that is maximised",
+        STUDENT,
+    ),
+    Canary(
+        "vae-kl-log-std",
+        "vae.kl_standard_normal",
+        line_is(2, lambda e: e + log(vae.s) / 2),
+        "log s for log s^2 in the KL to the prior",
+        "VAE code whose encoder's `log_var` is taken for the logarithm of a standard deviation",
+    ),
+    Canary(
+        "vae-posterior-variance",
+        "vae.gap_linear_gaussian",
+        part_is("variance", lambda e: 1 / e),
+        "the posterior's precision in the place of its variance",
+        STUDENT,
+    ),
+    Canary(
+        "vae-reparameterization-score",
+        "vae.reparameterized_gradient",
+        line_is(3, lambda e: e / vae.s),
+        "the gradient in mu divided by s once too often",
+        STUDENT,
+    ),
+    Canary(
+        "vae-sixth-moment",
+        "vae.gradient_variances",
+        line_is(4, lambda e: e - 12 * vae.s**2),
+        "E u^6 = 3, as E u^4 is",
+        STUDENT,
+    ),
+    Canary(
+        "vae-collapse-everywhere",
+        "vae.posterior_collapse",
+        wider("B", "real"),
+        "a latent direction collapses whatever its eigenvalue",
+        "the threshold left out of the statement",
     ),
 )

@@ -107,7 +107,9 @@ def _code(console: object, id: str) -> None:
     if entry.bindings:
         console.print(table)
     for w in entry.worlds:
-        console.print(f"world {w['world']}: {w['check']}: {_figure(w['value'])} ({w['status']})")
+        rate = f"fails for nothing at {w['false_fail']:.0e}, " if w["false_fail"] else ""
+        sees = f"{rate}sees an error of {w['detectable_effect']:.2g}"
+        console.print(f"world {w['world']}: {w['check']}: {_figure(w['value'])} ({w['status']}; {sees})")
 
 
 def _figure(value: object) -> str:

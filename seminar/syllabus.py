@@ -1,6 +1,6 @@
 """`seminar syllabus`: the matrix of what is done, from what it finds in the code and never from a list of ticks.
 
-For each topic of the ledger: rows covered by proved claims, bound functions, world checks, scenes, recipes.
+For each topic of the ledger: rows covered by proved claims, bound functions, world checks, scenes, figures; the recipes.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main(args: Sequence[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from animations.catalog import SCENES
+    from animations.catalog import FIGURES, SCENES
     from training.recipes import RECIPES
 
     with bar("proving") as told:
@@ -68,18 +68,19 @@ def main(args: Sequence[str]) -> int:
     topics = list(dict.fromkeys(key.split(".")[0] for key in rows))
     code, worlds = decorated("diffusion", "formula"), decorated("verify", "world_check")
     shown = [claim for row in SCENES for claim in row.claims]
+    drawn = [row.name for row in FIGURES]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("topic")
-    for name in ("rows covered", "claims", "functions bound", "world checks", "scenes"):
+    for name in ("rows covered", "claims", "functions bound", "world checks", "scenes", "figures"):
         table.add_column(name, justify="right")
     for topic in topics:
         of = [key for key in rows if key.split(".")[0] == topic]
         ready = sum(key in done for key in of)
-        counts = [sum(id.split(".")[0] == topic for id in ids) for ids in (outcomes, code, worlds, shown)]
+        counts = [sum(id.split(".")[0] == topic for id in ids) for ids in (outcomes, code, worlds, shown, drawn)]
         style = "green" if ready == len(of) else ("yellow" if ready else "dim")
         table.add_row(topic, f"[{style}]{ready}/{len(of)}", *(str(c or "·") for c in counts))
     table.add_section()
-    table.add_row("all", f"{len(done)}/{len(rows)}", *(str(len(ids)) for ids in (outcomes, code, worlds, shown)))
+    table.add_row("all", f"{len(done)}/{len(rows)}", *(str(len(ids)) for ids in (outcomes, code, worlds, shown, drawn)))
     console = Console()
     console.print(table)
     console.print(f"recipes: {', '.join(RECIPES)}")

@@ -1,6 +1,7 @@
 """`seminar syllabus`: the matrix of what is done, from what it finds in the code and never from a list of ticks.
 
-For each topic of the ledger: rows covered by proved claims, bound functions, world checks, scenes, figures; the recipes.
+For each topic of the ledger: rows covered by proved claims, bound functions, world checks, scenes and figures.
+Then the recipes.
 """
 
 from __future__ import annotations

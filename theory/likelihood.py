@@ -1,0 +1,473 @@
+r"""Likelihoods of diffusions: what the flow's log density costs to estimate, and what a wrong score costs in nats.
+
+    log p_0(x_0) = log p_1(x_1) + int div v dt          along the flow dx/dt = v(x, t); its divergence is a trace
+    KL(p || q)   = int p (log p - log q)                 moves, under dx = a dt + g dW and dx = b dt + g dW, by
+    KL'          = E_p[(a - b)^2] / (2 g^2) - g^2/2 E_p[(L - (a - b)/g^2)^2],     L = (log p)_x - (log q)_x
+
+The model of the data p is q, drawn backward in time with a model s of the score: drift a - (1 + lambda^2)/2 g^2 s and
+noise lambda g, as in `theory/sde.py`. All is said for one coordinate x; g does not depend on x, so in any dimension the
+fluxes, scores and squares are those of the coordinates, added up (`sde.kl_flux` says it for a pair).
+"""
+
+from __future__ import annotations
+
+from sympy import Derivative, Expr, Integer, Integral, Lambda, Rational, Sum, cosh, exp, log, sinh, sqrt
+
+from theory import probability
+from theory.proof import (
+    E,
+    algebra,
+    at_least,
+    at_most,
+    by,
+    claim,
+    function,
+    gaussian_expectation,
+    induction,
+    integral,
+    leibniz,
+    let,
+    limit,
+    log_normal,
+    natural,
+    normalised,
+    parts,
+    positive,
+    real,
+    recursion,
+    sequence,
+    suppose,
+    up_to,
+)
+
+x, y, u, t, w = real("x y u t w")
+u_1, u_2 = real("u_1 u_2")
+T, h = positive("T h")
+
+# ------------------------------------------------------------------------------------------ Hutchinson's estimate
+
+b, c = real("b c")
+A_ii, A_11, A_12, A_21, A_22 = real("A_ii A_11 A_12 A_21 A_22")
+signs = (-1, 1)
+
+
+def form(v_1: Expr, v_2: Expr) -> Expr:
+    """v^T A v in two dimensions."""
+    return A_11 * v_1**2 + (A_12 + A_21) * v_1 * v_2 + A_22 * v_2**2
+
+
+symmetric2 = A_11**2 + A_22**2 + 2 * ((A_12 + A_21) / 2) ** 2  # ||sym A||_F^2, sym A = (A + A^T)/2
+
+
+@claim(
+    "sde.hutchinson_variance_gaussian",
+    week=5,
+    source="Hutchinson 1990; Avron & Toledo 2011, lemma 9",
+    covers="sde.hutchinson_variance_gaussian",
+)
+def hutchinson_variance_gaussian():
+    """With Gaussian probes Var(v^T A v) = 2 ||sym A||_F^2: one coordinate u at a time, and two dimensions whole.
+
+    In u the form is A_ii u^2 + b u + c: b = sum_j (A_ij + A_ji) v_j over the other coordinates, c their own form. Given
+    them it varies by 2 A_ii^2 + b^2, and its mean A_ii + c varies as their form does (probability.total_variance); the
+    mean of b^2 is sum_j (A_ij + A_ji)^2. So each coordinate adds what it adds to 2 ||sym A||_F^2.
+    """
+    in_u = A_ii * u**2 + b * u + c
+    yield E(in_u, u)
+    yield gaussian_expectation(u), A_ii + c
+    yield E((in_u - A_ii - c) ** 2, u)
+    yield gaussian_expectation(u), 2 * A_ii**2 + b**2
+
+    trace = A_11 + A_22
+    yield E((form(u_1, u_2) - trace) ** 2, u_1)
+    yield gaussian_expectation(u_1), 2 * A_11**2 + (A_12 + A_21) ** 2 * u_2**2 + A_22**2 * (u_2**2 - 1) ** 2
+    yield E(2 * A_11**2 + (A_12 + A_21) ** 2 * u_2**2 + A_22**2 * (u_2**2 - 1) ** 2, u_2)
+    yield gaussian_expectation(u_2), 2 * symmetric2
+
+
+@claim(
+    "sde.hutchinson_variance_rademacher",
+    week=5,
+    source="Hutchinson 1990, prop. 1",
+    covers="sde.hutchinson_variance_rademacher",
+)
+def hutchinson_variance_rademacher():
+    """With random signs for probes Var(v^T A v) = 2 (||sym A||_F^2 - sum_i A_ii^2): the diagonal costs nothing.
+
+    One coordinate +-1 at a time, as for Gaussian probes: given the others the form varies by b^2; then two dimensions.
+    """
+    yield sum((A_ii + b * s + c) ** 2 for s in signs) / 2 - (A_ii + c) ** 2
+    yield algebra, b**2
+
+    yield sum((form(s, r) - A_11 - A_22) ** 2 for s in signs for r in signs) / 4
+    yield algebra, 2 * (symmetric2 - A_11**2 - A_22**2)
+
+
+p_ = function("p", kind="positive")
+X_1, X_2, D = function("X_1"), function("X_2"), function("D")
+J_11, J_12, J_21, J_22 = (function(name) for name in ("J_11", "J_12", "J_21", "J_22"))
+I_11, I_12, I_22 = real("I_11 I_12 I_22")
+log_p = log(p_(X_1(t), X_2(t), t))  # along the path
+accumulated = suppose(Derivative(D(t), t), -Derivative(log_p, t))
+
+
+def over_time(e: Expr) -> Expr:
+    """int_0^T e dt."""
+    return Integral(e, (t, 0, T))
+
+
+@claim(
+    "sde.flow_likelihood",
+    week=5,
+    source="Chen et al. 2018, eq. 8; Song et al. 2021 (SDE), eq. 39",
+    hypotheses=[accumulated],
+)
+def flow_likelihood():
+    """log p_0(x_0) = log p_T(x_T) + int_0^T div v dt, x = (X_1, X_2) followed along dx/dt = v(x, t) from x_0 to x_T.
+
+    D(t) is the divergence gathered up to t, D' = div v: by sde.instantaneous_change minus the slope of log p.
+    """
+    yield log_p.subs(t, 0)
+    yield parts(t, log_p), log_p.subs(t, T) - over_time(Derivative(log_p, t))
+    yield algebra, log_p.subs(t, T) + over_time(Derivative(D(t), t))
+
+
+@claim(
+    "sde.hutchinson_likelihood",
+    week=5,
+    source="Grathwohl et al. 2019, eq. 7-8",
+    covers="sde.hutchinson_likelihood",
+    hypotheses=[accumulated],
+)
+def hutchinson_likelihood():
+    """With u^T J u in the divergence's place, one probe u for the path, the mean of log p_T + int u^T J u is log p_0.
+
+    J is the velocity's Jacobian, for a pair of coordinates; D' its trace. What is integrated is linear in the products
+    of the probe's entries (first chain); I_11, I_12, I_22 are those integrals, and u ~ N(0, I), though only E u u^T = I
+    matters (sde.hutchinson_unbiased); the mean is log p_T plus the integral of the trace, hence log p_0.
+    """
+    estimate = J_11(t) * u_1**2 + (J_12(t) + J_21(t)) * u_1 * u_2 + J_22(t) * u_2**2
+    mixed = over_time(J_12(t) + J_21(t))
+    yield over_time(estimate)
+    yield algebra, over_time(J_11(t)) * u_1**2 + mixed * u_1 * u_2 + over_time(J_22(t)) * u_2**2
+
+    yield E(I_11 * u_1**2 + I_12 * u_1 * u_2 + I_22 * u_2**2, u_1)
+    yield gaussian_expectation(u_1), I_11 + I_22 * u_2**2
+    yield E(I_11 + I_22 * u_2**2, u_2)
+    yield gaussian_expectation(u_2), I_11 + I_22
+
+    yield log_p.subs(t, T) + over_time(Derivative(D(t), t))
+    yield by(flow_likelihood, reverse=True), log_p.subs(t, 0)
+
+
+q, r = function("q", kind="density"), function("r", kind="density")
+f, a_1, a_2 = function("f"), function("a_1"), function("a_2")
+log_p_0 = real("log_p_0")
+
+
+@claim("sde.hutchinson_unbiased", week=5, source="Grathwohl et al. 2019, sec. 3.1", covers="sde.hutchinson_unbiased")
+def hutchinson_unbiased():
+    """Whatever the probe's law, E v^T A v = sum_ij A_ij E v_i v_j: the trace, for every A, just when E v v^T = I.
+
+    (a_1(y), a_2(y)) is the probe for a hidden y of density r, as every law in the plane is. Then the density: f(y) is
+    the estimate of log p_0, and exp f has a mean that is too large (Jensen). By how much: for one probe of random signs
+    and log_p_0 +- c the two estimates, the factor is cosh c.
+    """
+    v = (a_1(y), a_2(y))
+    moment = {(i, j): integral(r(y) * v[i] * v[j], y) for i in range(2) for j in range(2)}
+    yield integral(r(y) * (A_11 * v[0] ** 2 + (A_12 + A_21) * v[0] * v[1] + A_22 * v[1] ** 2), y)
+    yield algebra, A_11 * moment[0, 0] + (A_12 + A_21) * moment[0, 1] + A_22 * moment[1, 1]
+
+    yield integral(r(y) * f(y), y)
+    above = at_most(lambda gap: gap, by(probability.jensen, {probability.p: r, probability.g: Lambda(y, exp(f(y)))}))
+    yield above, log(integral(r(y) * exp(f(y)), y))
+
+    yield sum(exp(log_p_0 + s * c) for s in signs) / 2
+    yield algebra, exp(log_p_0) * cosh(c)
+    yield at_least(2 * exp(log_p_0) * sinh(c / 2) ** 2), exp(log_p_0)
+
+
+# ---------------------------------------------------------------------------------- two laws in time, and their nats
+
+p, s, a, b_ = function("p", kind="density"), function("s"), function("a"), function("b")
+g = function("g", kind="positive")
+lam = positive("lambda")
+p_t, q_t, a_t, b_t, s_t = p(x, t), q(x, t), a(x, t), b_(x, t), s(x, t)
+noise2 = g(t) ** 2
+score_p, score_q = Derivative(log(p_t), x), Derivative(log(q_t), x)
+kl = integral(p_t * (log(p_t) - log(q_t)), x)
+
+
+def flux(drift: Expr, law: Expr, spread: Expr) -> Expr:
+    """Of probability: drift law - (spread/2) law_x, spread = g^2; the Fokker-Planck equation is law_t = -flux_x."""
+    return drift * law - spread / 2 * Derivative(law, x)
+
+
+def moved(law: Expr, of: Expr) -> object:
+    """law_t = -of_x."""
+    return suppose(Derivative(law, t), -Derivative(of, x))
+
+
+def kl_certificate(of_p: Expr, of_q: Expr) -> Expr:
+    """What is integrated by parts: the rest of d/dt KL is (score_p - score_q) (flux of p - p/q flux of q)."""
+    return -of_p * (log(p_t) - log(q_t) + 1) + p_t / q_t * of_q
+
+
+same = flux(a_t, p_t, noise2), flux(a_t, q_t, noise2)
+
+
+@claim(
+    "sde.kl_derivative",
+    week=5,
+    source="Song et al. 2021 (ML), thm 1; Lyu 2009",
+    covers="sde.kl_derivative",
+    hypotheses=[moved(p_t, same[0]), moved(q_t, same[1])],
+)
+def kl_derivative():
+    "Two laws under one SDE, dx = a dt + g dW: d/dt KL(p || q) = -(g^2/2) E_p (score_p - score_q)^2, whatever a is."
+    yield Derivative(kl, t)
+    change = (log(p_t) - log(q_t) + 1) * Derivative(p_t, t) - p_t / q_t * Derivative(q_t, t)
+    yield leibniz, integral(change, x)
+    yield parts(x, kl_certificate(*same)), -noise2 / 2 * integral(p_t * (score_p - score_q) ** 2, x)
+
+
+x_1, x_2 = real("x_1 x_2")
+plane_p, plane_q = p_(x_1, x_2, t), function("q", kind="positive")(x_1, x_2, t)
+axes = (x_1, x_2)
+drifts = (function("F_1")(x_1, x_2, t), function("F_2")(x_1, x_2, t))
+
+
+def plane_flux(law: Expr) -> list[Expr]:
+    """The flux of a law in the plane, coordinate by coordinate."""
+    return [drifts[i] * law - noise2 / 2 * Derivative(law, axes[i]) for i in range(2)]
+
+
+@claim(
+    "sde.kl_flux",
+    week=5,
+    source="Lyu 2009, thm 1",
+    hypotheses=[
+        suppose(Derivative(law, t), -sum(Derivative(plane_flux(law)[i], axes[i]) for i in range(2)))
+        for law in (plane_p, plane_q)
+    ],
+)
+def kl_flux():
+    """In the plane too KL's density p log(p/q) loses (g^2/2) p |score_p - score_q|^2, and else changes by a divergence.
+
+    Of a divergence nothing is left in the integral; every pair of coordinates is like this one.
+    """
+    ratio = log(plane_p) - log(plane_q)
+    yield Derivative(plane_p * ratio, t)
+    carried = [
+        (ratio + 1) * of_p - plane_p / plane_q * of_q
+        for of_p, of_q in zip(plane_flux(plane_p), plane_flux(plane_q), strict=True)
+    ]
+    apart = sum(Derivative(ratio, axis) ** 2 for axis in axes)
+    yield algebra, -sum(Derivative(carried[i], axes[i]) for i in range(2)) - noise2 / 2 * plane_p * apart
+
+
+other = flux(a_t, p_t, noise2), flux(b_t, q_t, noise2)
+needed = (a_t - b_t) / noise2  # the difference of scores at which the bound below is attained
+lost = (score_p - score_q - needed) ** 2
+
+
+@claim(
+    "sde.kl_drifts",
+    week=5,
+    source="Chen et al. 2023 (Improved analysis), lemma 6",
+    hypotheses=[moved(p_t, other[0]), moved(q_t, other[1])],
+)
+def kl_drifts():
+    "SDEs of one noise g and drifts a and b: KL(p || q) grows at most by E_p (a - b)^2/(2 g^2), and by how much less."
+    yield Derivative(kl, t)
+    change = (log(p_t) - log(q_t) + 1) * Derivative(p_t, t) - p_t / q_t * Derivative(q_t, t)
+    yield leibniz, integral(change, x)
+    apart = score_p - score_q
+    yield parts(x, kl_certificate(*other)), integral(p_t * apart * (a_t - b_t - noise2 / 2 * apart), x)
+    bound = integral(p_t * (a_t - b_t) ** 2, x) / (2 * noise2)
+    yield algebra, bound - noise2 / 2 * integral(p_t * lost, x)
+    yield at_most(noise2 / 2 * integral(p_t * lost, x)), bound
+
+
+forward = flux(a_t, p_t, noise2)
+backward = flux(a_t - (1 + lam**2) / 2 * noise2 * s_t, q_t, -(lam**2) * noise2)
+
+
+@claim(
+    "sde.kl_model",
+    week=5,
+    source="Song et al. 2021 (ML), thm 1; Lu et al. 2022, eq. 11",
+    hypotheses=[moved(p_t, forward), moved(q_t, backward)],
+)
+def kl_model():
+    """p diffuses, q is drawn back with a model s of the score: KL(p || q) falls at most by a factor times the loss.
+
+    The loss is (g^2/2) E_p (s - score_p)^2. The noise of q is lambda g, the factor (lambda + 1/lambda)^2/4: least, 1,
+    at lambda = 1, the SDE, and without bound as lambda -> 0, the ODE. The fall itself knows q's score; no loss does.
+    """
+    factor = yield let("factor", (lam + 1 / lam) ** 2 / 4)
+    yield Derivative(kl, t)
+    change = (log(p_t) - log(q_t) + 1) * Derivative(p_t, t) - p_t / q_t * Derivative(q_t, t)
+    yield leibniz, integral(change, x)
+    wrong, unlike, apart = s_t - score_p, s_t - score_q, score_p - score_q
+    yield parts(x, kl_certificate(forward, backward)), noise2 / 2 * integral(p_t * apart * (wrong + lam**2 * unlike), x)
+    square = (lam * apart + (lam + 1 / lam) / 2 * wrong) ** 2
+    yield at_least(noise2 / 2 * integral(p_t * square, x)), -factor * noise2 / 2 * integral(p_t * wrong**2, x)
+
+    yield factor
+    yield at_least((lam - 1 / lam) ** 2 / 4), Integer(1)
+
+
+K, S, D_frozen, gap = function("K"), function("S"), function("D"), function("gap")
+
+
+@claim(
+    "sde.likelihood_weighting",
+    week=5,
+    source="Song et al. 2021 (ML), thm 1",
+    covers="sde.likelihood_weighting",
+    hypotheses=[suppose(Derivative(S(t), t), gap(t) ** 2 - Derivative(K(t), t))],
+)
+def likelihood_weighting():
+    """KL(data || the SDE's law) <= KL at T + int_0^T S' dt, S' = (g^2/2) E_p (s - score_p)^2 the weighted loss.
+
+    K is KL(p_t || q_t); sde.kl_model at lambda = 1: K falls by S' less a mean square, here gap^2. What that bounds is
+    -E log q, KL plus the data's entropy. With noise lambda g the loss counts (lambda + 1/lambda)^2/4 times, and for
+    the ODE the bound is lost (sde.ode_exceeds).
+    """
+    yield K(0)
+    yield parts(t, K(t)), K(T) - over_time(Derivative(K(t), t))
+    yield at_most(over_time(gap(t) ** 2)), K(T) + over_time(gap(t) ** 2 - Derivative(K(t), t))
+    yield algebra, K(T) + over_time(Derivative(S(t), t))
+
+    yield -integral(p_t * log(q_t), x)
+    yield algebra, kl - integral(p_t * log(p_t), x)
+
+
+eps, tau = positive("epsilon tau")
+
+
+@claim("sde.ode_exceeds", week=5, source="Lu et al. 2022, sec. 3.1", covers="sde.likelihood_weighting")
+def ode_exceeds():
+    """Weight g^2 does not bound the ODE's law: with a score wrong by one share everywhere KL is tau/2 losses, or more.
+
+    Data N(0, 1), VP, time w measured by int beta dt from 0 to tau, model score -(1 + epsilon) x. The ODE's law is
+    N(0, exp(epsilon (w - tau))), right at w = tau; the loss is tau E (epsilon x)^2/2. VP's usual tau is 10.
+    """
+    variance = exp(eps * (w - tau))
+    yield Derivative(variance, w)
+    yield algebra, 2 * (-Rational(1, 2) + (1 + eps) / 2) * variance
+
+    loss = tau * E((eps * u) ** 2, u) / 2
+    yield E(log_normal(u, 0, 1) - log_normal(u, 0, variance.subs(w, 0)), u)
+    yield gaussian_expectation(u), (exp(eps * tau) - 1 - eps * tau) / 2
+    rest = Integral((eps * tau - w) ** 2 * exp(w), (w, 0, eps * tau)) / 4
+    inner = exp(w) * ((eps * tau - w) ** 2 / 2 + eps * tau - w + 1)
+    yield parts(w, -inner / 2), (eps * tau) ** 2 / 4 + rest
+    yield at_least(rest), (eps * tau) ** 2 / 4
+    yield gaussian_expectation(u), tau / 2 * loss
+
+
+# ------------------------------------------------------------------------------------------- whole paths, in nats
+
+k, n = natural("k n")
+kernel, other_kernel = function("k", kind="density"), function("l", kind="density")  # k(y, x): the next place y, from x
+log_start = real("log_start")
+drift_p, drift_q = real("a b")
+G, H, b_rate = positive("g G beta")
+rate = sequence("rate", "positive")
+smooth_rate = function("rate", kind="positive")
+
+
+def step(drift: Expr, noise: Expr) -> tuple[Expr, Expr]:
+    """Mean and variance of an Euler step of length h from x."""
+    return x + h * drift, noise**2 * h
+
+
+@claim("sde.kl_chain_rule", week=5, source="Cover & Thomas 2006, thm 2.5.3")
+def kl_chain_rule():
+    """KL of pairs (x, y) is KL of x plus the mean KL of y given x; hence at least KL of x, and of y (data processing).
+
+    At each x: log_start is log p(x) - log q(x), k and l are the laws of y given x.
+    """
+    given = integral(kernel(y, x) * (log(kernel(y, x)) - log(other_kernel(y, x))), y)
+    yield integral(kernel(y, x) * (log_start + log(kernel(y, x)) - log(other_kernel(y, x))), y)
+    yield normalised(kernel), log_start + given
+    at = {probability.p: Lambda(y, kernel(y, x)), probability.q: Lambda(y, other_kernel(y, x))}
+    yield at_least(lambda gap: gap, by(probability.gibbs, at)), log_start
+
+
+@claim("sde.girsanov", week=5, source="Girsanov 1960; Song et al. 2021 (ML), app. A", covers="sde.girsanov")
+def girsanov():
+    """KL of the paths of two SDEs with one noise g and drifts a, b is E int (a - b)^2/(2 g^2) dt.
+
+    From the definition, on a grid of step h: the log ratio of two Euler steps is Girsanov's, (a - b)/g dW + h (a - b)^2
+    /(2 g^2) with dW = sqrt(h) u, and the mean of its first term is 0. Steps add (sde.kl_chain_rule), here n of them to
+    the start's: exact for chains, whatever h; rate(k) is the mean of (a - b)^2/(2 g^2) at step k. A step's share is the
+    integral's up to O(h^2), so T/h of them are it up to O(h).
+    """
+    step_kl = yield let("step", h * (drift_p - drift_q) ** 2 / (2 * G**2))
+    arrived = x + h * drift_p + G * sqrt(h) * u
+    ratio = log_normal(arrived, *step(drift_p, G)) - log_normal(arrived, *step(drift_q, G))
+    yield ratio
+    yield algebra, (drift_p - drift_q) / G * sqrt(h) * u + h * (drift_p - drift_q) ** 2 / (2 * G**2)
+    yield E(ratio, u)
+    yield gaussian_expectation(u), step_kl
+
+    yield recursion(y + h * rate(k + 1), y, k, log_start, n)
+    yield induction(n), log_start + Sum(h * rate(k), (k, 1, n))
+
+    yield Integral(smooth_rate(w), (w, t, t + h))
+    yield up_to(h, 2, Derivative(smooth_rate(t), t) / 2), h * smooth_rate(t)
+
+
+@claim("sde.girsanov_noise", week=5, source="Oksendal 2003, thm 8.6.6")
+def girsanov_noise():
+    "One noise is needed: with g and G the KL of a step tends to (r - 1 - log r)/2, r = (g/G)^2, and not to 0 with h."
+    arrived = x + h * drift_p + G * sqrt(h) * u
+    yield E(log_normal(arrived, *step(drift_p, G)) - log_normal(arrived, *step(drift_q, H)), u)
+    r = (G / H) ** 2
+    yield gaussian_expectation(u), (r - 1 - log(r)) / 2 + h * (drift_p - drift_q) ** 2 / (2 * H**2)
+    yield limit(h), (r - 1 - log(r)) / 2
+
+
+score_error, frozen_error = function("e"), function("d")
+
+
+@claim(
+    "sde.sampler_error",
+    week=5,
+    source="Chen et al. 2023 (Sampling is as easy), thm 2",
+    covers="sde.sampler_error",
+    hypotheses=[suppose(Derivative(S(t), t), Derivative(K(t), t) - Derivative(D_frozen(t), t) + gap(t) ** 2)],
+)
+def sampler_error():
+    """KL(data || sampler) <= prior mismatch K(0) + score error int S' dt + discretisation error int D' dt.
+
+    The sampler runs the reversed SDE with its score s kept from the last grid point: its drift errs by g^2 (e + d), e
+    the score's error there and d the change of the true score since. Given the last grid point the sampler is an SDE,
+    so by sde.kl_chain_rule and sde.kl_drifts the KL of grid points and present, K, grows at most by the first chain,
+    S' = g^2 E e^2 and D' = g^2 E d^2, t the sampler's time; gap^2 is what both inequalities leave. Of pairs to the last
+    place alone, KL falls again. No Lipschitz constant: it only serves to bound D'.
+    """
+
+    e, d = score_error(y), frozen_error(y)
+    both = G**2 * integral(r(y) * e**2, y) + G**2 * integral(r(y) * d**2, y)
+    yield integral(r(y) * (G**2 * (e + d)) ** 2, y) / (2 * G**2)
+    yield at_most(G**2 / 2 * integral(r(y) * (e - d) ** 2, y)), both
+
+    yield K(T)
+    yield parts(t, -K(t)), K(0) + over_time(Derivative(K(t), t))
+    yield at_most(over_time(gap(t) ** 2)), K(0) + over_time(Derivative(K(t), t) + gap(t) ** 2)
+    yield algebra, K(0) + over_time(Derivative(S(t), t)) + over_time(Derivative(D_frozen(t), t))
+
+
+@claim("sde.frozen_score", week=5, source="Chen et al. 2023 (Sampling is as easy), lemma 16")
+def frozen_score():
+    "A score kept for a time h changes by a mean square of beta h: here of N(0, 1), which VP leaves as it is."
+    kept = exp(-b_rate * h / 2)  # x_(t+h) = kept x_t + sqrt(1 - kept^2) u
+    yield E((kept * w + sqrt(1 - kept**2) * u - w) ** 2, u)
+    yield gaussian_expectation(u), (1 - kept) ** 2 * w**2 + 1 - kept**2
+    yield E((1 - kept) ** 2 * w**2 + 1 - kept**2, w)
+    yield gaussian_expectation(w), 2 * (1 - kept)
+    yield up_to(h, 2, -(b_rate**2) / 4), b_rate * h

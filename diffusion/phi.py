@@ -9,8 +9,8 @@ combination of these.
 
 The closed forms subtract numbers that agree in all but the last digits when h is small: phi_3(1e-5) would have none
 right. Below |h| = 1 the functions are therefore summed from their Taylor series, which starts at 1/k! and falls by
-more than a factor of two a term; above, the closed forms lose less than two bits. From h = 32 on they are written with
-e^(h/2) twice, one of them divided first, so that they overflow where phi_k does and not where e^h does.
+more than a factor of two a term; above, the closed forms lose less than two bits. From h = 64 on e^h/h^k is all that
+a double can hold of them; it is written with e^(h/2) twice, one divided first, and overflows where phi_k does.
 """
 
 from __future__ import annotations
@@ -29,21 +29,18 @@ _TAYLOR = {k: [1 / factorial(k + j) for j in range(18)] for k in range(1, 7)}
 def _phi(k: int, h: Tensor) -> Tensor:
     if not h.is_floating_point():
         raise TypeError(f"phi_{k}: h has dtype {h.dtype}, expected a floating-point tensor")
-    small, large = h.abs() < 1, h > 32
+    small, large = h.abs() < 1, h > 64
     near = torch.where(small, h, torch.zeros_like(h))
     far = torch.where(small | large, torch.ones_like(h), h)  # keeps 0/0 out of the value and of its gradient
     root = torch.exp(torch.where(large, h, torch.zeros_like(h)) / 2)
     head = torch.where(large, h, torch.ones_like(h))
-    tail = torch.zeros_like(h)  # sum over j < k of h^(j - k) / j!
-    for j in range(k):
-        tail = (tail + 1 / factorial(j)) / head
     series = torch.zeros_like(h)
     for coefficient in reversed(_TAYLOR[k]):
         series = series * near + coefficient
     closed = torch.expm1(far) / far
     for j in range(1, k):
         closed = (closed - 1 / factorial(j)) / far
-    return torch.where(large, root / head**k * root - tail, torch.where(small, series, closed))
+    return torch.where(large, root / head**k * root, torch.where(small, series, closed))
 
 
 @formula("solver.phi_1")

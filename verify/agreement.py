@@ -52,6 +52,7 @@ CORNERS = 24  # combinations of ends, if there are no more
 FOUND, SPREAD = 16, 64  # points inside, by Hypothesis and by Sobol's sequence
 
 _FAR, _NEAR = 7e4, 1.3e-5  # huge and tiny: fourth powers still fit float32; no short binary fractions
+_STEEP = 85.3  # its exponential is near the largest float32
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _spread(w: float) -> float:
 
 
 RANGES = {
-    "real": Range((0.0, _NEAR, -_NEAR, _FAR, -_FAR), _spread),
+    "real": Range((0.0, _NEAR, -_NEAR, _FAR, -_FAR, _STEEP), _spread),
     "nonzero": Range((_NEAR, -_NEAR, _FAR, -_FAR), lambda w: _spread(w) or 1.0),
     "nonnegative": Range((0.0, _NEAR, _FAR), lambda w: w / (1 - w)),
     "positive": Range((_NEAR, _FAR), lambda w: w / (1 - w)),

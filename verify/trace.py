@@ -109,7 +109,8 @@ def _operator(build: Callable[[Any, Any], Any], reverse: bool = False) -> Callab
 for _name, _build in (("add", "add"), ("sub", "sub"), ("mul", "mul"), ("truediv", "div"), ("pow", "pow")):
     setattr(Traced, f"__{_name}__", _operator(_CALLS[_build]))
     setattr(Traced, f"__r{_name}__", _operator(_CALLS[_build], reverse=True))
-for _name, _relation in (("lt", sp.Lt), ("le", sp.Le), ("gt", sp.Gt), ("ge", sp.Ge)):
+_RELATIONS = (("lt", sp.Lt), ("le", sp.Le), ("gt", sp.Gt), ("ge", sp.Ge), ("and", sp.And), ("or", sp.Or))
+for _name, _relation in _RELATIONS:
     setattr(Traced, f"__{_name}__", _operator(_relation))
 
 

@@ -11,14 +11,19 @@ reversal, lambda = 0 the probability-flow ODE. Subscripts are partial derivative
 
 from __future__ import annotations
 
-from sympy import Derivative, Expr, Integral, Rational, exp, log, sqrt
+from sympy import Derivative, Expr, Integer, Integral, Rational, Subs, exp, log, sqrt, tanh
 
 from theory.proof import (
+    E,
     algebra,
+    at_least,
+    at_most,
     claim,
     function,
+    gaussian_expectation,
     induction,
     let,
+    log_normal,
     natural,
     normal,
     positive,
@@ -277,3 +282,215 @@ def ncsn_euler():
     variance = sigma(t) ** 2
     yield sigma(t + h) ** 2 - variance
     yield up_to(h, 2, Derivative(variance, t, 2) / 2), h * Derivative(variance, t)
+
+
+# ------------------------------------------------------------------------------------------------ the corrector
+
+z, u, slope = real("z u score")
+v_, w_ = positive("v w")  # the law's variance, and that of a chain which has not settled
+A, r = unit("A r")
+
+
+@claim(
+    "sde.corrector_bias",
+    week=5,
+    source="Song et al. 2021 (SDE), alg. 4-5; Wibisono 2018, ex. 4",
+    covers="sde.corrector_bias",
+)
+def corrector_bias():
+    """Corrector steps x + h score + sqrt(2 h) z on N(0, v) settle at variance v/(1 - h/(2 v)), not at v.
+
+    A = h/(2 v), the step as a fraction of the longest stable one. From variance w the chain comes closer by
+    (1 - 2 A)^2 a step, which is less than 1: after n steps it is the variance of the last line but two.
+    """
+    step = yield let("step", x + h * slope + sqrt(2 * h) * z)
+    yield E(step, z)
+    yield gaussian_expectation(z), x + h * slope
+    yield E((step - x - h * slope) ** 2, z)
+    yield gaussian_expectation(z), 2 * h
+
+    stationary = yield let("stationary", v_ / (1 - A))
+    after = yield let("after", stationary + (1 - 2 * A) ** (2 * n) * (w_ - stationary))
+    start = sqrt(w_) * u
+    moved = start + 2 * v_ * A * Subs(Derivative(log_normal(x, 0, v_), x), x, start)
+    yield E(moved**2, u) + 4 * v_ * A
+    yield gaussian_expectation(u), (1 - 2 * A) ** 2 * w_ + 4 * v_ * A
+    yield recursion((1 - 2 * A) ** 2 * y + 4 * v_ * A, y, k, w_, n)
+    yield induction(n), after
+    yield (1 - 2 * A) ** 2
+    yield at_most(4 * A * (1 - A)), Integer(1)
+
+
+@claim("sde.corrector_snr", week=5, source="Song et al. 2021 (SDE), alg. 4-5, app. G")
+def corrector_snr():
+    """With h = 2 (r |z|/|score|)^2, r the signal-to-noise ratio of a step, the bias is 1/(1 - r^2) at every level.
+
+    On N(0, v), in root mean squares, A = h/(2 v) is r^2 whatever v is.
+    """
+    slope = Subs(Derivative(log_normal(x, 0, v_), x), x, sqrt(v_) * u)
+    yield 2 * r**2 * E(z**2, z) / E(slope**2, u) / (2 * v_)
+    yield gaussian_expectation(z), r**2 / E(slope**2, u) / v_
+    yield gaussian_expectation(u), r**2
+
+
+# ------------------------------------------------------------------------------------------------ reverse kernels
+
+x_s, x_t, m = real("x_s x_t m")
+alpha_s, sigma_s, kept = positive("alpha_s sigma_s r")  # alpha_t = r alpha_s, sigma_t^2 = r^2 sigma_s^2 + v
+q, rho = unit("q rho")
+d = real("d")
+ratio = function("ratio", kind="increasing")
+sigma2_t = kept**2 * sigma_s**2 + v_
+
+
+def two(x: Expr, mean: Expr, other: Expr, variance: Expr, share: Expr) -> Expr:
+    """A mixture of two Gaussians of one variance."""
+    return share * normal(x, mean, variance) + (1 - share) * normal(x, other, variance)
+
+
+@claim(
+    "sde.reverse_kernel_mixture",
+    week=5,
+    source="Sohl-Dickstein et al. 2015, sec. 2.2; Feller 1949",
+    covers="sde.reverse_kernel_gaussian",
+)
+def reverse_kernel_mixture():
+    "Of two points +-m, q(x_s | x_t) is a mixture of the two posteriors, their means 2 alpha_s v m/sigma_t^2 apart."
+    point = normal(x_t, kept * alpha_s * m, sigma2_t), normal(x_t, -kept * alpha_s * m, sigma2_t)
+    share = yield let("responsibility", q * point[0] / (q * point[0] + (1 - q) * point[1]))
+    apart = yield let("apart", 2 * alpha_s * v_ * m / sigma2_t)
+    variance = yield let("variance", sigma_s**2 * v_ / sigma2_t)
+    middle = kept * sigma_s**2 * x_t / sigma2_t
+    yield (
+        two(x_s, alpha_s * m, -alpha_s * m, sigma_s**2, q)
+        * normal(x_t, kept * x_s, v_)
+        / (q * point[0] + (1 - q) * point[1])
+    )
+    yield algebra, two(x_s, middle + apart / 2, middle - apart / 2, variance, share)
+
+
+def centred(power: int) -> Expr:
+    """A central moment of rho N(d, v) + (1 - rho) N(0, v)."""
+    above, below = ((1 - rho) * d + sqrt(v_) * u, -rho * d + sqrt(v_) * u)
+    return rho * E(above**power, u) + (1 - rho) * E(below**power, u)
+
+
+@claim("sde.mixture_cumulants", week=5, source="McLachlan & Peel 2000, sec. 1.5", covers="sde.reverse_kernel_gaussian")
+def mixture_cumulants():
+    "Two Gaussians of one variance, d apart, are no Gaussian: third and fourth cumulant never vanish together."
+    c = rho * (1 - rho)
+    variance = yield let("variance", v_ + c * d**2)
+    third = yield let("third", c * (1 - 2 * rho) * d**3)
+    fourth = yield let("fourth", c * (1 - 6 * c) * d**4)
+    yield centred(2)
+    yield gaussian_expectation(u), variance
+    yield centred(3)
+    yield gaussian_expectation(u), third
+    yield centred(4) - 3 * centred(2) ** 2
+    yield gaussian_expectation(u), fourth
+    yield (1 - 2 * rho) ** 2 + (1 - 6 * c) ** 2
+    yield at_least(36 * (c - Rational(2, 9)) ** 2), Rational(2, 9)
+
+
+@claim(
+    "sde.reverse_kernel_gaussian",
+    week=5,
+    source="Sohl-Dickstein et al. 2015, sec. 2.2; Feller 1949",
+    covers="sde.reverse_kernel_gaussian",
+)
+def reverse_kernel_gaussian():
+    """Only as the step h shrinks is q(x_s | x_t) Gaussian: of two points, its skewness squared is O(h^3), sharp.
+
+    Its excess kurtosis is O(h^2), sharp. For any smooth schedule of falling SNR, 1/ratio^2 with ratio = sigma/alpha, at
+    any x_t, of responsibility rho; by sde.reverse_kernel_mixture and sde.mixture_cumulants with s = t - h.
+    """
+    early, late = ratio(t - h), ratio(t)
+    gained = late**2 - early**2  # v, over alpha(t)^2
+    apart = 2 * m * alpha(t - h) * gained / late**2
+    variance = alpha(t - h) ** 2 * early**2 * gained / late**2
+    c = rho * (1 - rho)
+    whole = variance + c * apart**2
+    fall = -4 * m**2 * Derivative(late**-2, t)  # of the SNR, times the two points' distance squared
+    yield (c * (1 - 2 * rho) * apart**3) ** 2 / whole**3
+    yield up_to(h, 3, c**2 * (1 - 2 * rho) ** 2 * fall**3), Integer(0)
+    yield c * (1 - 6 * c) * apart**4 / whole**2
+    yield up_to(h, 2, c * (1 - 6 * c) * fall**2), Integer(0)
+
+
+# ------------------------------------------------------------------------------------------------ when modes part
+
+M = unit("M")
+stir = positive("lambda")  # the noise of the backward SDE
+modes = two(x, alpha_ * m, -alpha_ * m, alpha_**2 * v_ + sigma_**2, Rational(1, 2))  # of N(+-m, v), noised
+
+
+def at_centre(e: Expr) -> Expr:
+    """Its value at x = 0."""
+    return Subs(e, x, 0)
+
+
+@claim(
+    "sde.speciation",
+    week=5,
+    source="Biroli et al. 2024; Raya & Ambrogioni 2023, sec. 3",
+    covers="sde.speciation",
+)
+def speciation():
+    """The law of N(+-m, v) noised has two modes when alpha^2 (m^2 - v) > sigma^2, one otherwise: they part there.
+
+    The first chain is the curvature of log p_t at 0, positive in the first case: 0 is a minimum. It is the greatest
+    curvature anywhere (second chain), so in the second case log p_t is concave.
+    """
+    spread = alpha_**2 * v_ + sigma_**2
+    curvature = yield let("curvature", (alpha_**2 * (m**2 - v_) - sigma_**2) / spread**2)
+    yield at_centre(Derivative(log(modes), (x, 2)))
+    yield algebra, curvature
+    yield Derivative(log(modes), (x, 2))
+    yield at_most((alpha_ * m / spread) ** 2 * tanh(alpha_ * m * x / spread) ** 2), curvature
+
+
+@claim(
+    "sde.speciation_drift",
+    week=5,
+    source="Biroli et al. 2024; Raya & Ambrogioni 2023, sec. 3",
+    covers="sde.speciation",
+)
+def speciation_drift():
+    """Backward drifts push away from 0 from another time on: from a = lambda (sqrt(lambda^2 + 1) - lambda), a = A M.
+
+    VP at alpha^2 = A on data of variance 1, m^2 = M and v = 1 - M, in the family of sde.lambda_family. The density
+    parts at a = 1/2, the limit of large lambda; Anderson's reversal at a = sqrt(2) - 1; the ODE pushes away always.
+    """
+    root = yield let("root", stir * (sqrt(stir**2 + 1) - stir))
+    law = two(x, sqrt(A * M), -sqrt(A * M), A * (1 - M) + 1 - A, Rational(1, 2))
+    yield at_centre(Derivative(b / 2 * x + (1 + stir**2) / 2 * b * Derivative(log(law), x), x))
+    yield algebra, b / 2 * ((A * M) ** 2 + stir**2 * (2 * A * M - 1)) / (1 - A * M) ** 2
+    yield root**2 + stir**2 * (2 * root - 1)
+    yield algebra, Integer(0)
+
+
+# ------------------------------------------------------------------------------------------------ coarse to fine
+
+frequency, exponent = positive("k a")
+
+
+@claim("sde.spectrum", week=5, source="Dieleman 2024; Rissanen et al. 2023, sec. 2", covers="sde.spectrum")
+def spectrum():
+    """Data of power k^-a at frequency k has the SNR alpha^2/sigma^2 k^-a: it rises above the noise coarse to fine.
+
+    Frequency k crosses SNR = 1 at sigma/alpha = k^(-a/2), which falls in k; sigma/alpha falls in reverse time. There
+    the best linear denoiser, of gain SNR/(1 + SNR), keeps half. Each octave takes (a/2) log 2 of half log-SNR.
+    """
+    snr = yield let("snr", alpha_**2 / sigma_**2 * frequency**-exponent)
+    crossing = yield let("crossing", frequency ** (-exponent / 2))
+    power = frequency**-exponent
+    yield E((alpha_ * sqrt(power) * u) ** 2, u) / (sigma_**2)
+    yield gaussian_expectation(u), snr
+    yield Subs(snr, sigma_, alpha_ * crossing)
+    yield algebra, Integer(1)
+    yield Derivative(crossing, frequency)
+    yield at_most(exponent / 2 * frequency ** (-exponent / 2 - 1)), Integer(0)
+    yield alpha_**2 * power / (alpha_**2 * power + sigma_**2)
+    yield algebra, snr / (1 + snr)
+    yield -log((2 * frequency) ** (-exponent / 2)) + log(crossing)
+    yield algebra, exponent / 2 * log(2)

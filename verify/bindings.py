@@ -34,7 +34,7 @@ def formula_of(claim: str) -> sp.Expr:
     topic, name, *part = claim.split(".")
     found = CLAIMS.get(f"{topic}.{name}")
     if found is None:
-        raise LookupError(f"there is no claim {topic}.{name} in theory/{topic}.py")
+        raise LookupError(f"there is no claim {topic}.{name} in theory/")
     try:
         return found.part(part[0]) if part else found.formula
     except KeyError as error:

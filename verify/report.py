@@ -17,6 +17,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from theory.proof import session
 from theory.proof.cache import ROOT
 from theory.proof.session import Outcome
 from verify.work import Progress, Unit, perform
@@ -153,10 +154,10 @@ def _units(wanted: set[str], mutants: bool, vary: int | None) -> list[Unit]:
             name = f"verify.checks.{path.stem}"
             units.append(Unit("worlds", name, "verify.tasks:world_checks", (name, vary), (path,)))
     bound = [p for p in sorted((ROOT / "diffusion").glob("*.py")) if _claims_of(_named(p, "formula")) & wanted]
+    stated = {path: set(session.ids_in(path)) for path in session.files()}
     for path in bound:
         name = f"diffusion.{path.stem}"
-        topics = sorted({id.split(".")[0] for id in _named(path, "formula")})
-        theory = [t for topic in topics if (t := ROOT / "theory" / f"{topic}.py").is_file()]
+        theory = [where for where, ids in stated.items() if ids & _claims_of(_named(path, "formula"))]
         files: tuple[Path, ...] = (path, ROOT / "verify" / "agreement.py", *theory)
         units.append(Unit("agreement", name, "verify.tasks:agreement", (name, vary), files))
         if mutants:

@@ -6,24 +6,33 @@ that of X. For a vector Z read each coordinate by itself: squared errors add ove
 
 from __future__ import annotations
 
-from sympy import Derivative, Expr, Integer, exp, log, sqrt
+from sympy import Derivative, Expr, Integer, Integral, Rational, exp, log, sqrt
 
 from theory.proof import (
+    E,
     algebra,
     at_least,
     at_most,
     by,
     claim,
+    counting,
     function,
+    gaussian_expectation,
+    induction,
     integral,
     leibniz,
+    let,
     minimum,
+    natural,
     normalised,
     parts,
     positive,
     real,
+    recursion,
+    substitute,
     suppose,
     unit,
+    up_to,
 )
 
 x, z, y, k, t = real("x z y k t")
@@ -259,3 +268,233 @@ def linear_variance():
     "The variance n - m^2 of dx = f x dt + g dw grows by 2 f times itself, and by g^2."
     yield Derivative(N(t) - M(t) ** 2, t)
     yield algebra, 2 * F(t) * (N(t) - M(t) ** 2) + G(t) ** 2
+
+
+# ---------------------------------------------------------------------------------------------- change of variables
+
+c_1, d_1 = real("c d")
+low, width = positive("low width")
+rising, falling = function("G", kind="monotone"), function("H", kind="falling")  # x as a function of y: g's inverse
+forward, backward = function("g", kind="monotone"), function("G", kind="monotone")
+undone = suppose(Derivative(backward(y), y), 1 / Derivative(forward(x), x).subs(x, backward(y)))
+
+
+@claim(
+    "probability.change_of_variables_1d",
+    week=3,
+    source="Bishop 2006, eq. 1.27",
+    covers="probability.change_of_variables_1d",
+)
+def change_of_variables_1d():
+    """y = g(x) lies in (c, d) just when x does in its image under g's inverse: y's density is p(x) |dx/dy|.
+
+    First g rising, with the inverse G, then falling, with H. Then the whole line: an inverse of slope at least m > 0
+    maps it onto itself, and the density of y is normalised.
+    """
+    yield Integral(p(x), (x, rising(c_1), rising(d_1)))
+    yield substitute(x, rising(y), y), Integral(p(rising(y)) * Derivative(rising(y), y), (y, c_1, d_1))
+
+    yield Integral(p(x), (x, falling(d_1), falling(c_1)))
+    yield substitute(x, falling(y), y), Integral(p(falling(y)) * -Derivative(falling(y), y), (y, c_1, d_1))
+
+    onto = m * y + rising(y)
+    yield Integer(1)
+    yield normalised(p), integral(p(x), x)
+    yield substitute(x, onto, y), integral(p(onto) * (m + Derivative(rising(y), y)), y)
+
+
+@claim(
+    "probability.inverse_slope",
+    week=3,
+    source="Bishop 2006, eq. 1.27",
+    covers="probability.change_of_variables_1d",
+    hypotheses=[undone],
+)
+def inverse_slope():
+    "G undoes g, so that g(G(y)) moves as y does; at y = g(x) the density of y is then p(x)/g'(x)."
+    yield Derivative(forward(backward(y)), y)
+    yield algebra, Integer(1)
+
+    yield p(backward(y)) * Derivative(backward(y), y)
+    yield algebra, (p(x) / Derivative(forward(x), x)).subs(x, backward(y))
+
+
+@claim("probability.square", week=3, source="Papoulis 1991, sec. 5-2", covers="probability.change_of_variables_1d")
+def square():
+    """Where g is not monotone every branch counts: y = x^2 has the density (p(sqrt y) + p(-sqrt y))/(2 sqrt y).
+
+    y lies in (low, low + width) when x does in one of two intervals; one branch alone has lost the other's mass.
+    """
+    y, high = positive("y"), low + width
+    mirrored = Integral(p(z), (z, -sqrt(high), -sqrt(low)))
+    yield Integral(p(x), (x, sqrt(low), sqrt(high))) + mirrored
+    yield substitute(x, sqrt(y), y), Integral(p(sqrt(y)) / (2 * sqrt(y)), (y, low, high)) + mirrored
+    yield substitute(z, -sqrt(y), y), Integral((p(sqrt(y)) + p(-sqrt(y))) / (2 * sqrt(y)), (y, low, high))
+
+
+u, x_2, y_2 = real("u x_2 y_2")
+pair = function("p", kind="density")  # of (x_1, x_2)
+first, second, folded = function("A", kind="monotone"), function("B", kind="monotone"), function("B", kind="falling")
+
+
+@claim(
+    "probability.change_of_variables_2d",
+    week=3,
+    source="Bishop 2006, ex. 1.4; Rudin 1976, thm 10.7",
+    covers="probability.change_of_variables_2d",
+)
+def change_of_variables_2d():
+    """In the plane the density of y = g(x) is p(x) |det dx/dy|: one coordinate moves at a time, along lines.
+
+    Near each point a diffeomorphism of the plane is x_1 = A(y_1, x_2), then x_2 = B(y_2, y_1), perhaps with coordinates
+    renamed (det = -1). The first moves mass along lines of one x_2, the second along lines of one y_1 = u: on each line
+    that is the change of one variable. Then the determinant of the two together, and of two with the second falling.
+    """
+    stretched = Derivative(first(u, x_2), u)
+    yield Integral(pair(x, x_2), (x, first(c_1, x_2), first(d_1, x_2)))
+    yield substitute(x, first(u, x_2), u), Integral(pair(first(u, x_2), x_2) * stretched, (u, c_1, d_1))
+
+    moved = pair(first(u, x_2), x_2) * stretched  # the density of (y_1, x_2) at y_1 = u
+    for inverse, sign in ((second, 1), (folded, -1)):
+        to = inverse(y_2, u)
+        low_end, high_end = (inverse(end, u) for end in (c_1, d_1)[::sign])
+        yield Integral(moved, (x_2, low_end, high_end))
+        x_1 = first(u, to)
+        jacobian = Derivative(x_1, u) * Derivative(to, y_2) - Derivative(x_1, y_2) * Derivative(to, u)
+        yield substitute(x_2, to, y_2), Integral(pair(x_1, to) * sign * jacobian, (y_2, c_1, d_1))
+
+
+# ------------------------------------------------------------------------------------------------ estimates from draws
+
+N_, n = natural("N n")
+v = positive("v")
+theta = unit("theta")
+h = positive("h")
+i = counting("i")
+d = real("d")
+e = r**2 - 1
+
+
+@claim(
+    "probability.monte_carlo_error",
+    week=3,
+    source="Robert & Casella 2004, sec. 3.2",
+    covers="probability.monte_carlo_error",
+)
+def monte_carlo_error():
+    """The mean of N independent copies of Z has the variance Var(Z)/N; half the error takes four times the draws.
+
+    d is how far the mean of the first N is off: one more copy, off by z - k with k = E Z, brings its own variance
+    whatever d is. So the mean's variance goes from V_N to (N^2 V_N + v)/(N + 1)^2, from v at N = 1; that leaves v/N,
+    here at N = n + 1. Its root is the error.
+    """
+    expected, second = integral(z * p(z), z), integral(z**2 * p(z), z)
+    off = (N_ * d - k) ** 2 + 2 * (N_ * d - k) * expected + second
+    yield integral(((N_ * d + z - k) / (N_ + 1)) ** 2 * p(z), z)
+    yield normalised(p), off / (N_ + 1) ** 2
+    yield off.subs(k, expected) / (N_ + 1) ** 2
+    yield algebra, (N_**2 * d**2 + second - expected**2) / (N_ + 1) ** 2
+
+    error = yield let("error", sqrt(v / N_))
+    yield recursion(((i + 1) ** 2 * y + v) / (i + 2) ** 2, y, i, v, n)
+    yield induction(n), v / (n + 1)
+    yield sqrt((N_**2 * error**2 + v) / (N_ + 1) ** 2)
+    yield algebra, sqrt(v / (N_ + 1))
+
+
+@claim("probability.sample_variance", week=3, source="Helmert 1876; Welford 1962", covers="probability.fid_bias")
+def sample_variance():
+    """Squared deviations of N + 1 draws of N(mu, v) from their mean add up to v times N squares of standard normals.
+
+    One more draw x adds N/(N + 1) (x - mean)^2. Here x = mu + sqrt(v) u, and the mean of N draws is mu + d: what is
+    squared is Gaussian, of variance v, and uncorrelated with the new mean, hence independent of it: so for the next.
+    """
+    total, squares = real("total squares")
+    yield squares + x**2 - (total + x) ** 2 / (N_ + 1)
+    yield algebra, squares - total**2 / N_ + N_ / (N_ + 1) * (x - total / N_) ** 2
+
+    yield N_ / (N_ + 1) * E((sqrt(v) * u - d) ** 2, u)
+    yield gaussian_expectation(u), N_ / (N_ + 1) * (v + d**2)
+    yield N_ / (N_ + 1) * E(v + (sqrt(v / N_) * u) ** 2, u)
+    yield gaussian_expectation(u), v
+
+    yield E((sqrt(v) * u - d) * (N_ * d + sqrt(v) * u), u)
+    yield gaussian_expectation(u), v - N_ * d**2
+    yield v - N_ * E((sqrt(v / N_) * u) ** 2, u)
+    yield gaussian_expectation(u), Integer(0)
+
+
+@claim("probability.chi_square", week=3, source="Johnson et al. 1994, eq. 18.8", covers="probability.fid_bias")
+def chi_square():
+    """n squares of standard normals, less n: their mean is 0, their next moments are 2 n, 8 n and 12 n^2 + 48 n.
+
+    What one more square adds to powers of d, the sum so far; then the same over its law, by induction.
+    """
+    yield E((d + u**2 - 1) ** 2, u)
+    yield gaussian_expectation(u), d**2 + 2
+    yield recursion(y + 2, y, i, 0, n)
+    yield induction(n), 2 * n
+
+    yield E((d + u**2 - 1) ** 3, u)
+    yield gaussian_expectation(u), d**3 + 6 * d + 8
+    yield recursion(y + 8, y, i, 0, n)
+    yield induction(n), 8 * n
+
+    yield E((d + u**2 - 1) ** 4, u)
+    yield gaussian_expectation(u), d**4 + 12 * d**2 + 32 * d + 60
+    yield recursion(y + 12 * (2 * i) + 60, y, i, 0, n)
+    yield induction(n), 12 * n**2 + 48 * n
+
+
+@claim("probability.root", week=3, source="Taylor's theorem, with the remainder's sign", covers="probability.fid_bias")
+def root():
+    "A root between two polynomials in its square: e = r^2 - 1, r >= 0; then on average over any law of r."
+    below = 1 + e / 2 - e**2 / 8 + e**3 / 16
+    yield r
+    yield at_most((r - 1) ** 4 * (r**2 + 4 * r + 5) / 16), below
+
+    yield r
+    left_over = (r - 1) ** 4 * (5 * r**4 + 20 * r**3 + 29 * r**2 + 16 * r) / 16
+    yield at_least(left_over), below - Rational(5, 16) * e**4
+
+
+@claim("probability.two_copies", week=3, source="Robert & Casella 2004, sec. 3.2")
+def two_copies():
+    "Two independent copies of g differ by 2 Var g in the mean square: first with the second copy held at d."
+    first, second = integral(p(x) * g(x), x), integral(p(x) * g(x) ** 2, x)
+    yield integral(p(x) * (g(x) - d) ** 2, x)
+    yield normalised(p), second - 2 * d * first + d**2
+
+    M_1, M_2 = real("M_1 M_2")
+    yield integral(p(x) * (M_2 - 2 * g(x) * M_1 + g(x) ** 2), x)
+    yield normalised(p), M_2 - 2 * M_1 * first + second
+
+
+@claim("probability.fid_positive", week=3, source="Chong & Forsyth 2020, sec. 3", covers="probability.fid_bias")
+def fid_positive():
+    """FID between two samples of N of one Gaussian is 2 v/N at least on average: what the means are off by alone.
+
+    FID = (m_1 - m_2)^2 + (s_1 - s_2)^2. The means, sqrt(v/N) u and sqrt(v/N) d; then with twice the variance of s = g.
+    """
+    yield E((sqrt(v / N_) * (u - d)) ** 2, u)
+    yield gaussian_expectation(u), v / N_ * (1 + d**2)
+    yield E(v / N_ * (1 + u**2), u)
+    yield gaussian_expectation(u), 2 * v / N_
+
+    spread = integral(p(y) * g(y) ** 2, y) - integral(p(y) * g(y), y) ** 2
+    yield 2 * v / N_ + 2 * spread
+    yield at_least(lambda gap: 2 * gap, by(covariance_psd, {f: g})), 2 * v / N_
+
+
+@claim("probability.fid_bias", week=3, source="Chong & Forsyth 2020, sec. 3", covers="probability.fid_bias")
+def fid_bias():
+    """FID between two samples of N = n + 1 of one Gaussian of variance v is 3 v/n + O(1/n^2) on average, h = 1/n.
+
+    By probability.root and probability.chi_square, E e = 0, E e^2 = 2 h, E e^3 = 8 h^2 and E e^4 = 12 h^2 + 48 h^3 put
+    the mean of s/sqrt(v) between two bounds, theta of the way from the upper one to the lower: O(h^2) holds for all.
+    """
+    upper = 1 - h / 4 + h**2 / 2
+    leading = yield let("leading", 3 * v * h)
+    mean_s = upper - theta * Rational(5, 16) * (12 * h**2 + 48 * h**3)
+    yield 2 * v / (1 + 1 / h) + 2 * v * (1 - mean_s**2)
+    yield up_to(h, 2, v * (15 * theta - Rational(33, 8))), leading

@@ -427,3 +427,59 @@ def grid_leading():
 
     yield (n - 1) + 1  # n = T, so q = 1: the first index with an offset of 1, against the last valid one, T - 1
     yield at_least(1), n - 1
+
+
+n_minus_1, m = natural("n_minus_1 m")
+wait = counting("wait")
+over, under = nonnegative("over under")
+
+
+@claim(
+    "schedule.rounding",
+    source="Graham et al. 1994, sec. 3.1",
+    covers=("schedule.grid_linspace", "schedule.grid_trailing"),
+)
+def rounding():
+    """Numbers more than 1 apart are apart when rounded, whichever way ties go; if just 1 apart, ties must not occur.
+
+    Rounded, a number is no more than 1/2 too low, and one by 1 + h smaller no more than 1/2 too high: they differ by h
+    at least, and so by 1, being whole. With h = 0 halves are lost: to even, 3/2 and 5/2 both become 2.
+    """
+    x = real("x")
+    yield (x + 1 + h) - Rational(1, 2) + over
+    yield at_least(over), x + Rational(1, 2) + h
+    yield at_least(under), (x + Rational(1, 2) - under) + h
+
+
+@claim("schedule.grid_linspace", week=4, source="Lin et al. 2024, tab. 2", covers="schedule.grid_linspace")
+def grid_linspace():
+    """Linspace: m (T - 1)/(n - 1), m = n-1 .. 0, rounded: from T - 1 down to 0, in strides of 1 + (T - n)/(n - 1).
+
+    T = n + wait. Where wait > 0 rounding keeps them apart (schedule.rounding); where n = T the strides are 1, and
+    nothing is rounded. A single step, n = 1, has no stride: it is [T - 1] by convention.
+    """
+    T, y, k = 1 + n_minus_1 + wait, real("y"), counting("k")
+    stride = 1 + wait / n_minus_1
+    yield recursion(y + stride, y, k, 0, m)
+    yield induction(m), m * (T - 1) / n_minus_1
+
+    yield n_minus_1 * stride
+    yield algebra, T - 1
+
+
+@claim("schedule.grid_trailing", week=4, source="Lin et al. 2024, tab. 2", covers="schedule.grid_trailing")
+def grid_trailing():
+    """Trailing: the times T - i T/n, i = 0 .. n-1, rounded: from T down to T/n, in strides of 1 + (T - n)/n.
+
+    As indices from 0, one less. T = n + wait; where wait > 0 rounding keeps them apart (schedule.rounding), where n = T
+    the strides are 1, and nothing is rounded. T/n >= 1 is rounded to no less than 1/2, so to 1: a valid index.
+    """
+    T, y, k = n + wait, real("y"), counting("k")
+    stride = 1 + wait / n
+    yield recursion(y - stride, y, k, T, m)
+    yield induction(m), T - m * T / n
+
+    yield T - (n - 1) * stride
+    yield algebra, T / n
+    yield T / n - Rational(1, 2) + over
+    yield at_least(wait / n + over), Rational(1, 2)

@@ -172,7 +172,7 @@ def posterior_collapse():
 
 # -------------------------------------------------------------------------------------------- one latent, weight beta
 
-e, a = real("e a")
+a = real("a")
 beta, G = positive("beta G")
 
 
@@ -235,7 +235,7 @@ def beta_ppca():
 def posterior_collapse_beta():
     """Where the data varies by l = beta v/(1 + B), no more than beta times the noise, w = 0 is best: the latent dies.
 
-    Its encoder is then the prior: slope 0, variance 1, no information.
+    The best encoder is then the prior: any slope a, and any variance c but 1, costs and buys nothing.
     """
     share = w**2 / (beta * v + w**2)
     tangent = by(probability.log_bound, {probability.r: 1 - share})
@@ -244,8 +244,9 @@ def posterior_collapse_beta():
     living = lambda gap: beta / 2 * (gap + B / (1 + B) * share)  # noqa: E731
     yield at_most(living, tangent), -(log(2 * pi * v) + beta / (1 + B)) / 2
 
-    yield beta_bound(0, 1).subs(l, dead)
-    yield algebra, -(log(2 * pi * v) + beta / (1 + B)) / 2
+    yield beta_bound(a, c).subs({l: dead, w: 0})
+    prior_is_best = by(probability.log_bound, {probability.r: c})
+    yield at_most(lambda gap: beta / 2 * (a**2 * dead + gap), prior_is_best), -(log(2 * pi * v) + beta / (1 + B)) / 2
 
 
 @claim("vae.latent_rate", week=3, source="Alemi et al. 2018, sec. 3; Cover & Thomas 2006, sec. 10.3.3")
@@ -266,7 +267,7 @@ def latent_rate():
     yield gaussian_expectation(u), -(log(2 * pi * v) + beta) / 2
 
 
-# ------------------------------------------------------------------------------------- beta-VAE as a constrained optimum
+# ------------------------------------------------------------------------------------ beta-VAE as a constrained optimum
 
 Z = positive("Z")
 slack = nonnegative("slack")
@@ -290,7 +291,7 @@ def beta_optimum():
 
 @claim("vae.beta_vae_constrained", week=3, source="Higgins et al. 2017, eq. 3-4", covers="vae.beta_vae_constrained")
 def beta_vae_constrained():
-    """No encoder with KL(q || prior) <= C reconstructs better than beta log Z + beta C; r does so where C is its own KL.
+    """No encoder with KL(q || prior) <= C reconstructs better than beta log Z + beta C; r does so well at its own KL.
 
     C = KL(q || prior) + slack. So the optimum r of the objective solves the constrained problem, beta the multiplier.
     """
@@ -307,14 +308,15 @@ def beta_multiplier():
     "The linear VAE's best reconstruction at a rate of C nats grows with C at the rate beta that leads to this C."
     C = real("C")
     reconstruction = -(log(2 * pi * v) + l / v * exp(-2 * C)) / 2
-    yield reconstruction.subs(C, log(l / (beta * v)) / 2)
-    yield algebra, -(log(2 * pi * v) + beta) / 2  # what vae.latent_rate says is left
-
     yield Derivative(reconstruction, C)
     yield algebra, l / v * exp(-2 * C)
 
-    yield (l / v * exp(-2 * C)).subs(C, log(l / (beta * v)) / 2)
+    at_optimum = {C: log(1 + w**2 / (beta * v)) / 2, l: w**2 + beta * v}  # by vae.latent_rate and vae.beta_ppca
+    yield (l / v * exp(-2 * C)).subs(at_optimum)
     yield algebra, beta
+
+    yield reconstruction.subs(at_optimum)
+    yield algebra, -(log(2 * pi * v) + beta) / 2  # what vae.latent_rate says is left
 
 
 # --------------------------------------------------------------------------------------------------- diagonal encoders
@@ -394,7 +396,7 @@ k, n, K = natural("k n K")
 total = positive("total")
 
 
-@claim("vae.leave_one_out", week=3, source="Burda et al. 2016, app. A")
+@claim("vae.leave_one_out", week=3, source="Burda et al. 2016, app. A", covers="vae.iwae_monotone")
 def leave_one_out():
     """The mean of K + 1 weights is the mean of its K + 1 leave-one-out means.
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from sympy import Expr
 
-from theory.proof.claims import CLAIMS, Claim, find
+from theory.proof import session
+from theory.proof.claims import CLAIMS, Claim, Line, find
 from theory.proof.kernel import statement_hash
 from theory.proof.rules import UpTo
+from theory.proof.session import Outcome
 from theory.proof.writing import write
 
 
@@ -47,6 +49,7 @@ class Step(Written):
     words: str
     relation: str
     cites: tuple[str, ...]
+    details: tuple[tuple[str, Written], ...] = ()  # certificates, instances: what it is, and the expression
     error: Expr | None = None  # of `up_to`: leading h^n, the first term that the line leaves out
     beyond: str = ""  # and what comes after it, O(h^(n+1))
 
@@ -102,26 +105,15 @@ def _relation(relation: str) -> str:
     return {"=": "=", ">=": r"\ge", "<=": r"\le", "->": r"\to"}.get(relation, "=")
 
 
-def export(claim: Claim | str) -> Exported:
-    """A claim with the status that verification gives it (kept verdicts are used)."""
-    from theory.proof import session
-
+def export(claim: Claim | str, outcome: Outcome | None = None) -> Exported:
+    """A claim with the status that verification gave it (without an outcome, a kept verdict is looked up)."""
     if isinstance(claim, str) and claim not in CLAIMS:
         for path in session.files():
             if claim in session.ids_in(path):
                 session.load(path)
     found = find(claim)
-    outcome = session.verify([Path(found.file)])[found.id]
+    outcome = outcome or session.verify([Path(found.file)])[found.id]
     derivation = found.derivation()
-    steps = []
-    for line in derivation.lines:
-        rule = line.rule
-        cites = tuple(c.id for c in rule.cites) if rule else ()
-        words, relation = (rule.words, rule.relation) if rule else ("", "")
-        error, beyond = None, ""
-        if isinstance(rule, UpTo):
-            error, beyond, relation = rule.leading * rule.h**rule.n, f"O({rule.h}^{rule.n + 1})", "="
-        steps.append(Step(line.expression, words, relation, cites, error, beyond))
     return Exported(
         id=found.id,
         hash=statement_hash(found),
@@ -131,6 +123,17 @@ def export(claim: Claim | str) -> Exported:
         status=outcome.status,
         hypotheses=tuple(found.hypotheses),
         assumes=outcome.assumes,
-        steps=tuple(steps),
+        steps=tuple(_step(line) for line in derivation.lines),
         parts={label: Written(e) for label, e in found.parts.items()},
     )
+
+
+def _step(line: Line) -> Step:
+    rule = line.rule
+    if rule is None:
+        return Step(line.expression, "", "", ())
+    cites, details = tuple(c.id for c in rule.cites), tuple((told, Written(e)) for told, e in rule.details)
+    if isinstance(rule, UpTo):
+        left_out, beyond = rule.leading * rule.h**rule.n, f"O({rule.h}^{rule.n + 1})"
+        return Step(line.expression, rule.words, "=", cites, details, left_out, beyond)
+    return Step(line.expression, rule.words, rule.relation, cites, details)

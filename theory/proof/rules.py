@@ -72,6 +72,11 @@ class Rule:
         """The same rule with other certificates."""
         return self
 
+    @property
+    def details(self) -> tuple[tuple[str, Expr], ...]:
+        """What a reader needs to see of those expressions, each with what it is."""
+        return ()
+
     def obligations(self, above: Expr, line: Expr, suppose: tuple[Suppose, ...]) -> list[Obligation]:
         raise TypeError(f"{type(self).__name__} states no obligations")
 
@@ -184,6 +189,10 @@ class Parts(Rule):
 
     def expressions(self) -> tuple[Expr, ...]:
         return (self.certificate,)
+
+    @property
+    def details(self) -> tuple[tuple[str, Expr], ...]:
+        return (("boundary term", self.certificate),)
 
     def with_expressions(self, new: tuple[Expr, ...]) -> Rule:
         (certificate,) = new
@@ -348,6 +357,11 @@ class By(Rule):
 
     def expressions(self) -> tuple[Expr, ...]:
         return tuple(v.expr if isinstance(v, Lambda) else v for _, v in self.mapping if isinstance(v, Expr))
+
+    @property
+    def details(self) -> tuple[tuple[str, Expr], ...]:
+        put_in = ((old, new.expr if isinstance(new, Lambda) else new) for old, new in self.mapping)
+        return tuple((f"with {old} =", new) for old, new in put_in if isinstance(new, Expr))
 
     def with_expressions(self, new: tuple[Expr, ...]) -> Rule:
         fresh = iter(new)
@@ -602,6 +616,15 @@ class Inequality(Rule):
 
     def expressions(self) -> tuple[Expr, ...]:
         return (self.witness,) if isinstance(self.witness, Expr) else ()
+
+    @property
+    def details(self) -> tuple[tuple[str, Expr], ...]:
+        if isinstance(self.witness, Minimum):
+            return ()
+        try:
+            return (("difference", self.resolved(True)[0]),)
+        except ValueError:  # what it cites states no inequality: the judges will say so
+            return ()
 
     def with_expressions(self, new: tuple[Expr, ...]) -> Rule:
         return Inequality(new[0], self.given, self.up) if new else self

@@ -59,9 +59,9 @@ def _tables() -> dict[str, tuple[str, Callable[[], list[str]]]]:
         return [f"{row.name}: {row.title}" for row in FIGURES]
 
     def worlds() -> list[str]:
-        from toy.worlds import WORLDS
+        from toy.worlds import FIELDS, WORLDS
 
-        return list(WORLDS)
+        return [*WORLDS, *FIELDS]
 
     def solvers() -> list[str]:
         from diffusion.solvers import SOLVERS

@@ -39,6 +39,7 @@ from theory.proof import (
     suppose,
     up_to,
 )
+from theory.proof.vocabulary import Suppose
 
 x, y, u, t, w = real("x y u t w")
 u_1, u_2 = real("u_1 u_2")
@@ -72,11 +73,12 @@ def hutchinson_variance_gaussian():
     them it varies by 2 A_ii^2 + b^2, and its mean A_ii + c varies as their form does (probability.total_variance); the
     mean of b^2 is sum_j (A_ij + A_ji)^2. So each coordinate adds what it adds to 2 ||sym A||_F^2.
     """
+    own = yield let("own", 2 * A_ii**2)
     in_u = A_ii * u**2 + b * u + c
     yield E(in_u, u)
     yield gaussian_expectation(u), A_ii + c
     yield E((in_u - A_ii - c) ** 2, u)
-    yield gaussian_expectation(u), 2 * A_ii**2 + b**2
+    yield gaussian_expectation(u), own + b**2
 
     trace = A_11 + A_22
     yield E((form(u_1, u_2) - trace) ** 2, u_1)
@@ -99,15 +101,16 @@ def hutchinson_variance_rademacher():
     yield sum((A_ii + b * s + c) ** 2 for s in signs) / 2 - (A_ii + c) ** 2
     yield algebra, b**2
 
+    pair = yield let("pair", (A_12 + A_21) ** 2)
     yield sum((form(s, r) - A_11 - A_22) ** 2 for s in signs for r in signs) / 4
+    yield algebra, pair
     yield algebra, 2 * (symmetric2 - A_11**2 - A_22**2)
 
 
-p_ = function("p", kind="positive")
 X_1, X_2, D = function("X_1"), function("X_2"), function("D")
 J_11, J_12, J_21, J_22 = (function(name) for name in ("J_11", "J_12", "J_21", "J_22"))
 I_11, I_12, I_22 = real("I_11 I_12 I_22")
-log_p = log(p_(X_1(t), X_2(t), t))  # along the path
+log_p = function("log_p")(X_1(t), X_2(t), t)  # along the path
 accumulated = suppose(Derivative(D(t), t), -Derivative(log_p, t))
 
 
@@ -203,7 +206,7 @@ def flux(drift: Expr, law: Expr, spread: Expr) -> Expr:
     return drift * law - spread / 2 * Derivative(law, x)
 
 
-def moved(law: Expr, of: Expr) -> object:
+def moved(law: Expr, of: Expr) -> Suppose:
     """law_t = -of_x."""
     return suppose(Derivative(law, t), -Derivative(of, x))
 
@@ -232,7 +235,7 @@ def kl_derivative():
 
 
 x_1, x_2 = real("x_1 x_2")
-plane_p, plane_q = p_(x_1, x_2, t), function("q", kind="positive")(x_1, x_2, t)
+plane_p, plane_q = (function(name, kind="positive")(x_1, x_2, t) for name in ("p", "q"))
 axes = (x_1, x_2)
 drifts = (function("F_1")(x_1, x_2, t), function("F_2")(x_1, x_2, t))
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from toy.checkerboard import checkerboard
+from toy.field import field
 from toy.mixture import Mixture, gaussian
 from toy.points import Points
 from toy.world import World
@@ -45,6 +46,36 @@ def two_moons(components: int = 64) -> Mixture:
     return Mixture("two_moons", torch.ones(components), 1.2 * torch.cat((upper, -upper)), STD**2)
 
 
+def anisotropic() -> Mixture:
+    """Three unequal components of rotated, unequal covariances."""
+    angle = torch.tensor([0.3, 1.4, 2.4], dtype=torch.float64)
+    spread = torch.tensor([[0.5, 0.12], [0.45, 0.15], [0.35, 0.2]], dtype=torch.float64)  # standard deviations
+    basis = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), -1).reshape(3, 2, 2)
+    means = torch.tensor([[-1.1, -0.7], [1.1, 0.2], [-0.2, 1.2]], dtype=torch.float64)
+    covariance = basis * spread[:, None] ** 2 @ basis.mT
+    return Mixture("anisotropic", torch.tensor([0.5, 0.3, 0.2]), means, (covariance + covariance.mT) / 2)
+
+
+def spiral(components: int = 200, turns: float = 2.5) -> Mixture:
+    """A thin spiral: components evenly along it, closer together than their standard deviation."""
+    # radius and angle grow together, so the length grows as angle^2: equal lengths are equal steps of its square
+    inner, outer = 0.15, 1.0
+    share = (inner**2 + (1 - inner**2) * (torch.arange(components, dtype=torch.float64) + 0.5) / components).sqrt()
+    angle = 2 * math.pi * turns * share
+    means = 2 * outer * share[:, None] * torch.stack((angle.cos(), angle.sin()), -1)
+    return Mixture("spiral", torch.ones(components), means, STD**2)
+
+
+def bimodal(m: float = math.sqrt(0.96), v: float = 0.04) -> Mixture:
+    """Two equal modes on the line, N(+-m, v); variance m^2 + v = 1."""
+    return Mixture("bimodal", torch.ones(2), torch.tensor([[m], [-m]], dtype=torch.float64), v)
+
+
+def high_dimensional(dim: int = 16) -> Mixture:
+    """One component on each axis, 4 from the origin: orthogonal classes, as embeddings of tokens are."""
+    return Mixture("high_dimensional", torch.ones(dim), 4 * torch.eye(dim, dtype=torch.float64), STD**2)
+
+
 def pentagon() -> Points:
     """Five points: the corners of a regular pentagon with coordinates of unit variance."""
     return Points("points", _circle(5, math.sqrt(2)))
@@ -61,13 +92,21 @@ WORLDS: dict[str, Callable[[], World]] = {
     "grid": grid,
     "two_moons": two_moons,
     "conditional_ring": conditional_ring,
+    "anisotropic": anisotropic,
+    "spiral": spiral,
+    "bimodal": bimodal,
+    "high_dimensional": high_dimensional,
     "checkerboard": checkerboard,
     "points": pentagon,
 }
 
 
+FIELDS: dict[str, Callable[[], World]] = {"field": field}  # worlds of images: too many dimensions for a plane
+
+
 def make(name: str) -> World:
     """The world of that name."""
-    if name not in WORLDS:
-        raise ValueError(f"no world {name!r}; there are {', '.join(WORLDS)}")
-    return WORLDS[name]()
+    known = WORLDS | FIELDS
+    if name not in known:
+        raise ValueError(f"no world {name!r}; there are {', '.join(known)}")
+    return known[name]()

@@ -347,26 +347,27 @@ def change_of_variables_2d():
     """In the plane the density of y = g(x) is p(x) |det dx/dy|: one coordinate moves at a time, along lines.
 
     Near each point a diffeomorphism of the plane is x_1 = A(y_1, x_2), then x_2 = B(y_2, y_1), perhaps with coordinates
-    renamed (det = -1). The first moves mass along lines of one x_2, the second along lines of one y_1 = u: on each line
-    that is the change of one variable. Then the determinant of the two together, and of two with the second falling.
+    renamed (det = -1). The first moves mass along lines of one x_2, the second mass q along lines of one y_1 = u: on
+    each line that is the change of one variable. Then the two together, and with a second that is falling.
     """
     stretched = Derivative(first(u, x_2), u)
     yield Integral(pair(x, x_2), (x, first(c_1, x_2), first(d_1, x_2)))
     yield substitute(x, first(u, x_2), u), Integral(pair(first(u, x_2), x_2) * stretched, (u, c_1, d_1))
 
-    moved = pair(first(u, x_2), x_2) * stretched  # the density of (y_1, x_2) at y_1 = u
-    for inverse, sign in ((second, 1), (folded, -1)):
-        to = inverse(y_2, u)
-        low_end, high_end = (inverse(end, u) for end in (c_1, d_1)[::sign])
-        yield Integral(moved, (x_2, low_end, high_end))
+    to = second(y_2, u)
+    yield Integral(q(x_2, u), (x_2, second(c_1, u), second(d_1, u)))
+    yield substitute(x_2, to, y_2), Integral(q(to, u) * Derivative(to, y_2), (y_2, c_1, d_1))
+
+    for to, sign in ((second(y_2, u), 1), (folded(y_2, u), -1)):
         x_1 = first(u, to)
         jacobian = Derivative(x_1, u) * Derivative(to, y_2) - Derivative(x_1, y_2) * Derivative(to, u)
-        yield substitute(x_2, to, y_2), Integral(pair(x_1, to) * sign * jacobian, (y_2, c_1, d_1))
+        yield (pair(first(u, x_2), x_2) * stretched).subs(x_2, to) * sign * Derivative(to, y_2)
+        yield algebra, pair(x_1, to) * sign * jacobian
 
 
 # ------------------------------------------------------------------------------------------------ estimates from draws
 
-N_, n = natural("N n")
+draws, n = natural("N n")
 v = positive("v")
 theta = unit("theta")
 h = positive("h")
@@ -385,21 +386,17 @@ def monte_carlo_error():
     """The mean of N independent copies of Z has the variance Var(Z)/N; half the error takes four times the draws.
 
     d is how far the mean of the first N is off: one more copy, off by z - k with k = E Z, brings its own variance
-    whatever d is. So the mean's variance goes from V_N to (N^2 V_N + v)/(N + 1)^2, from v at N = 1; that leaves v/N,
-    here at N = n + 1. Its root is the error.
+    whatever d is. So the mean's variance goes from V to (N^2 V + v)/(N + 1)^2, from v at N = 1; N is i + 1, then n + 1.
     """
     expected, second = integral(z * p(z), z), integral(z**2 * p(z), z)
-    off = (N_ * d - k) ** 2 + 2 * (N_ * d - k) * expected + second
-    yield integral(((N_ * d + z - k) / (N_ + 1)) ** 2 * p(z), z)
-    yield normalised(p), off / (N_ + 1) ** 2
-    yield off.subs(k, expected) / (N_ + 1) ** 2
-    yield algebra, (N_**2 * d**2 + second - expected**2) / (N_ + 1) ** 2
+    off = (draws * d - k) ** 2 + 2 * (draws * d - k) * expected + second
+    yield integral(((draws * d + z - k) / (draws + 1)) ** 2 * p(z), z)
+    yield normalised(p), off / (draws + 1) ** 2
+    yield off.subs(k, expected) / (draws + 1) ** 2
+    yield algebra, (draws**2 * d**2 + second - expected**2) / (draws + 1) ** 2
 
-    error = yield let("error", sqrt(v / N_))
-    yield recursion(((i + 1) ** 2 * y + v) / (i + 2) ** 2, y, i, v, n)
+    yield recursion(((i**2 + 2 * i + 1) * y + v) / (i**2 + 4 * i + 4), y, i, v, n)
     yield induction(n), v / (n + 1)
-    yield sqrt((N_**2 * error**2 + v) / (N_ + 1) ** 2)
-    yield algebra, sqrt(v / (N_ + 1))
 
 
 @claim("probability.sample_variance", week=3, source="Helmert 1876; Welford 1962", covers="probability.fid_bias")
@@ -410,40 +407,40 @@ def sample_variance():
     squared is Gaussian, of variance v, and uncorrelated with the new mean, hence independent of it: so for the next.
     """
     total, squares = real("total squares")
-    yield squares + x**2 - (total + x) ** 2 / (N_ + 1)
-    yield algebra, squares - total**2 / N_ + N_ / (N_ + 1) * (x - total / N_) ** 2
+    yield squares + x**2 - (total + x) ** 2 / (draws + 1)
+    yield algebra, squares - total**2 / draws + draws / (draws + 1) * (x - total / draws) ** 2
 
-    yield N_ / (N_ + 1) * E((sqrt(v) * u - d) ** 2, u)
-    yield gaussian_expectation(u), N_ / (N_ + 1) * (v + d**2)
-    yield N_ / (N_ + 1) * E(v + (sqrt(v / N_) * u) ** 2, u)
+    yield draws / (draws + 1) * E((sqrt(v) * u - d) ** 2, u)
+    yield gaussian_expectation(u), draws / (draws + 1) * (v + d**2)
+    yield draws / (draws + 1) * E(v + (sqrt(v / draws) * u) ** 2, u)
     yield gaussian_expectation(u), v
 
-    yield E((sqrt(v) * u - d) * (N_ * d + sqrt(v) * u), u)
-    yield gaussian_expectation(u), v - N_ * d**2
-    yield v - N_ * E((sqrt(v / N_) * u) ** 2, u)
+    yield E((sqrt(v) * u - d) * (draws * d + sqrt(v) * u), u)
+    yield gaussian_expectation(u), v - draws * d**2
+    yield v - draws * E((sqrt(v / draws) * u) ** 2, u)
     yield gaussian_expectation(u), Integer(0)
 
 
 @claim("probability.chi_square", week=3, source="Johnson et al. 1994, eq. 18.8", covers="probability.fid_bias")
 def chi_square():
-    """n squares of standard normals, less n: their mean is 0, their next moments are 2 n, 8 n and 12 n^2 + 48 n.
+    """N squares of standard normals, less N: their mean is 0, their next moments are 2 N, 8 N and 12 N^2 + 48 N.
 
     What one more square adds to powers of d, the sum so far; then the same over its law, by induction.
     """
     yield E((d + u**2 - 1) ** 2, u)
     yield gaussian_expectation(u), d**2 + 2
-    yield recursion(y + 2, y, i, 0, n)
-    yield induction(n), 2 * n
+    yield recursion(y + 2, y, i, 0, draws)
+    yield induction(draws), 2 * draws
 
     yield E((d + u**2 - 1) ** 3, u)
     yield gaussian_expectation(u), d**3 + 6 * d + 8
-    yield recursion(y + 8, y, i, 0, n)
-    yield induction(n), 8 * n
+    yield recursion(y + 8, y, i, 0, draws)
+    yield induction(draws), 8 * draws
 
     yield E((d + u**2 - 1) ** 4, u)
     yield gaussian_expectation(u), d**4 + 12 * d**2 + 32 * d + 60
-    yield recursion(y + 12 * (2 * i) + 60, y, i, 0, n)
-    yield induction(n), 12 * n**2 + 48 * n
+    yield recursion(y + 12 * (2 * i) + 60, y, i, 0, draws)
+    yield induction(draws), 12 * draws**2 + 48 * draws
 
 
 @claim("probability.root", week=3, source="Taylor's theorem, with the remainder's sign", covers="probability.fid_bias")
@@ -476,14 +473,14 @@ def fid_positive():
 
     FID = (m_1 - m_2)^2 + (s_1 - s_2)^2. The means, sqrt(v/N) u and sqrt(v/N) d; then with twice the variance of s = g.
     """
-    yield E((sqrt(v / N_) * (u - d)) ** 2, u)
-    yield gaussian_expectation(u), v / N_ * (1 + d**2)
-    yield E(v / N_ * (1 + u**2), u)
-    yield gaussian_expectation(u), 2 * v / N_
+    yield E((sqrt(v / draws) * (u - d)) ** 2, u)
+    yield gaussian_expectation(u), v / draws * (1 + d**2)
+    yield E(v / draws * (1 + u**2), u)
+    yield gaussian_expectation(u), 2 * v / draws
 
     spread = integral(p(y) * g(y) ** 2, y) - integral(p(y) * g(y), y) ** 2
-    yield 2 * v / N_ + 2 * spread
-    yield at_least(lambda gap: 2 * gap, by(covariance_psd, {f: g})), 2 * v / N_
+    yield 2 * v / draws + 2 * spread
+    yield at_least(lambda gap: 2 * gap, by(covariance_psd, {f: g})), 2 * v / draws
 
 
 @claim("probability.fid_bias", week=3, source="Chong & Forsyth 2020, sec. 3", covers="probability.fid_bias")

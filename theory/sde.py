@@ -288,7 +288,7 @@ def ncsn_euler():
 
 z, u, slope = real("z u score")
 v_, w_ = positive("v w")  # the law's variance, and that of a chain which has not settled
-A, r = unit("A r")
+A, r = unit("A"), real("r")  # r: the signal-to-noise ratio of a step, below 1
 
 
 @claim(
@@ -300,24 +300,25 @@ A, r = unit("A r")
 def corrector_bias():
     """Corrector steps x + h score + sqrt(2 h) z on N(0, v) settle at variance v/(1 - h/(2 v)), not at v.
 
-    A = h/(2 v), the step as a fraction of the longest stable one. From variance w the chain comes closer by
-    (1 - 2 A)^2 a step, which is less than 1: after n steps it is the variance of the last line but two.
+    A = h/(2 v), the step as a fraction of the longest stable one. From variance w the chain comes closer by the factor
+    (1 - 2 A)^2 = 1 - 4 A (1 - A) < 1 a step; `after` is what it is after n.
     """
     step = yield let("step", x + h * slope + sqrt(2 * h) * z)
     yield E(step, z)
     yield gaussian_expectation(z), x + h * slope
-    yield E((step - x - h * slope) ** 2, z)
-    yield gaussian_expectation(z), 2 * h
+    yield E(step * z, z)
+    yield gaussian_expectation(z), sqrt(2 * h)
 
     stationary = yield let("stationary", v_ / (1 - A))
-    after = yield let("after", stationary + (1 - 2 * A) ** (2 * n) * (w_ - stationary))
+    kept_part = 1 - 4 * A * (1 - A)
+    after = yield let("after", stationary + kept_part**n * (w_ - stationary))
     start = sqrt(w_) * u
     moved = start + 2 * v_ * A * Subs(Derivative(log_normal(x, 0, v_), x), x, start)
     yield E(moved**2, u) + 4 * v_ * A
-    yield gaussian_expectation(u), (1 - 2 * A) ** 2 * w_ + 4 * v_ * A
-    yield recursion((1 - 2 * A) ** 2 * y + 4 * v_ * A, y, k, w_, n)
+    yield gaussian_expectation(u), kept_part * w_ + 4 * v_ * A
+    yield recursion(kept_part * y + 4 * v_ * A, y, k, w_, n)
     yield induction(n), after
-    yield (1 - 2 * A) ** 2
+    yield kept_part
     yield at_most(4 * A * (1 - A)), Integer(1)
 
 
@@ -335,12 +336,10 @@ def corrector_snr():
 
 # ------------------------------------------------------------------------------------------------ reverse kernels
 
-x_s, x_t, m = real("x_s x_t m")
-alpha_s, sigma_s, kept = positive("alpha_s sigma_s r")  # alpha_t = r alpha_s, sigma_t^2 = r^2 sigma_s^2 + v
+x_s, x_t, m, mu, kept = real("x_s x_t m mu r")
 q, rho = unit("q rho")
 d = real("d")
-ratio = function("ratio", kind="increasing")
-sigma2_t = kept**2 * sigma_s**2 + v_
+snr = function("snr", kind="decreasing")
 
 
 def two(x: Expr, mean: Expr, other: Expr, variance: Expr, share: Expr) -> Expr:
@@ -355,17 +354,19 @@ def two(x: Expr, mean: Expr, other: Expr, variance: Expr, share: Expr) -> Expr:
     covers="sde.reverse_kernel_gaussian",
 )
 def reverse_kernel_mixture():
-    "Of two points +-m, q(x_s | x_t) is a mixture of the two posteriors, their means 2 alpha_s v m/sigma_t^2 apart."
-    point = normal(x_t, kept * alpha_s * m, sigma2_t), normal(x_t, -kept * alpha_s * m, sigma2_t)
-    share = yield let("responsibility", q * point[0] / (q * point[0] + (1 - q) * point[1]))
-    apart = yield let("apart", 2 * alpha_s * v_ * m / sigma2_t)
-    variance = yield let("variance", sigma_s**2 * v_ / sigma2_t)
-    middle = kept * sigma_s**2 * x_t / sigma2_t
-    yield (
-        two(x_s, alpha_s * m, -alpha_s * m, sigma_s**2, q)
-        * normal(x_t, kept * x_s, v_)
-        / (q * point[0] + (1 - q) * point[1])
-    )
+    """Of two points, q(x_s | x_t) is a mixture of the two posteriors, their means 2 mu v/sigma_t^2 apart.
+
+    Noised to time s the points are N(+-mu, w), mu = alpha_s times one of them, w = sigma_s^2; x_t is r x_s + N(0, v),
+    r = alpha_t/alpha_s, so that sigma_t^2 = r^2 w + v. The responsibility is that of x_t for its own two components.
+    """
+    total = kept**2 * w_ + v_
+    one = yield let("one", q * normal(x_t, kept * mu, total))
+    other = yield let("other", (1 - q) * normal(x_t, -kept * mu, total))
+    share = yield let("responsibility", one / (one + other))
+    apart = yield let("apart", 2 * mu * v_ / total)
+    variance = yield let("variance", w_ * v_ / total)
+    middle = kept * w_ * x_t / total
+    yield two(x_s, mu, -mu, w_, q) * normal(x_t, kept * x_s, v_) / (one + other)
     yield algebra, two(x_s, middle + apart / 2, middle - apart / 2, variance, share)
 
 
@@ -386,8 +387,8 @@ def mixture_cumulants():
     yield gaussian_expectation(u), variance
     yield centred(3)
     yield gaussian_expectation(u), third
-    yield centred(4) - 3 * centred(2) ** 2
-    yield gaussian_expectation(u), fourth
+    yield centred(4)
+    yield gaussian_expectation(u), 3 * variance**2 + fourth
     yield (1 - 2 * rho) ** 2 + (1 - 6 * c) ** 2
     yield at_least(36 * (c - Rational(2, 9)) ** 2), Rational(2, 9)
 
@@ -401,19 +402,21 @@ def mixture_cumulants():
 def reverse_kernel_gaussian():
     """Only as the step h shrinks is q(x_s | x_t) Gaussian: of two points, its skewness squared is O(h^3), sharp.
 
-    Its excess kurtosis is O(h^2), sharp. For any smooth schedule of falling SNR, 1/ratio^2 with ratio = sigma/alpha, at
-    any x_t, of responsibility rho; by sde.reverse_kernel_mixture and sde.mixture_cumulants with s = t - h.
+    Its excess kurtosis is O(h^2), sharp. By sde.reverse_kernel_mixture and sde.mixture_cumulants both depend on
+    separation = apart^2/variance alone, and that is exactly the step's gain in SNR times the points' squared distance
+    4 m^2 (first chain: alpha = alpha_s, SNR = alpha^2/sigma^2). For any smooth schedule of falling SNR, at any x_t, of
+    responsibility rho; s = t - h.
     """
-    early, late = ratio(t - h), ratio(t)
-    gained = late**2 - early**2  # v, over alpha(t)^2
-    apart = 2 * m * alpha(t - h) * gained / late**2
-    variance = alpha(t - h) ** 2 * early**2 * gained / late**2
     c = rho * (1 - rho)
-    whole = variance + c * apart**2
-    fall = -4 * m**2 * Derivative(late**-2, t)  # of the SNR, times the two points' distance squared
-    yield (c * (1 - 2 * rho) * apart**3) ** 2 / whole**3
-    yield up_to(h, 3, c**2 * (1 - 2 * rho) ** 2 * fall**3), Integer(0)
-    yield c * (1 - 6 * c) * apart**4 / whole**2
+    apart, variance = 2 * alpha_ * m * v_ / (kept**2 * w_ + v_), w_ * v_ / (kept**2 * w_ + v_)
+    yield apart**2 / variance
+    yield algebra, 4 * m**2 * (alpha_**2 / w_ - (kept * alpha_) ** 2 / (kept**2 * w_ + v_))
+
+    separation = 4 * m**2 * (snr(t - h) - snr(t))
+    fall = -4 * m**2 * Derivative(snr(t), t)
+    yield (c * (1 - 2 * rho)) ** 2 * separation**3 / (1 + c * separation) ** 3
+    yield up_to(h, 3, (c * (1 - 2 * rho)) ** 2 * fall**3), Integer(0)
+    yield c * (1 - 6 * c) * separation**2 / (1 + c * separation) ** 2
     yield up_to(h, 2, c * (1 - 6 * c) * fall**2), Integer(0)
 
 
@@ -481,16 +484,16 @@ def spectrum():
     Frequency k crosses SNR = 1 at sigma/alpha = k^(-a/2), which falls in k; sigma/alpha falls in reverse time. There
     the best linear denoiser, of gain SNR/(1 + SNR), keeps half. Each octave takes (a/2) log 2 of half log-SNR.
     """
-    snr = yield let("snr", alpha_**2 / sigma_**2 * frequency**-exponent)
+    ratio = yield let("snr", alpha_**2 / sigma_**2 * frequency**-exponent)
     crossing = yield let("crossing", frequency ** (-exponent / 2))
     power = frequency**-exponent
     yield E((alpha_ * sqrt(power) * u) ** 2, u) / (sigma_**2)
-    yield gaussian_expectation(u), snr
-    yield Subs(snr, sigma_, alpha_ * crossing)
+    yield gaussian_expectation(u), ratio
+    yield Subs(ratio, sigma_, alpha_ * crossing)
     yield algebra, Integer(1)
     yield Derivative(crossing, frequency)
     yield at_most(exponent / 2 * frequency ** (-exponent / 2 - 1)), Integer(0)
     yield alpha_**2 * power / (alpha_**2 * power + sigma_**2)
-    yield algebra, snr / (1 + snr)
+    yield algebra, ratio / (1 + ratio)
     yield -log((2 * frequency) ** (-exponent / 2)) + log(crossing)
     yield algebra, exponent / 2 * log(2)

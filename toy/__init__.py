@@ -20,6 +20,7 @@ denoiser E[x_0 | x_t], the posterior's covariance and draws from it, the entropy
 | checkerboard  | squares: products of noised intervals                                        |
 | points        | finitely many points: the denoiser that has memorised its data               |
 | worlds        | the worlds by name                                                           |
+| line          | laws on the line: quantiles, exact Wasserstein distances                     |
 | flow          | the exact probability-flow map                                               |
 | distance      | mean distances to a law, within a law, within a sample                       |
 | energy        | energy distance to the law, in units of a perfect sampler's mean             |

@@ -1,0 +1,47 @@
+r"""Distances between two laws on two points: how different two coins are, in four ways.
+
+    KL(p || q) = p log(p/q) + (1 - p) log((1 - p)/(1 - q))          nats; KL(q || p) is another number
+    JS(p, q)   = (KL(p || m) + KL(q || m))/2,   m = (p + q)/2       symmetric, from 0 to log 2
+    TV(p, q)   = |p - q|                                            2 TV^2 <= KL (Pinsker)
+
+p and q are probabilities of one and the same outcome, 0 < p, q < 1. All functions act elementwise on one common shape
+or on 0-dim tensors beside it. Logarithms of ratios are taken as log1p of a relative difference, so that nothing is lost
+between two coins that are nearly the same, where all four are small.
+
+Source: Cover & Thomas 2006, Elements of Information Theory, ch. 2; Lin 1991.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffusion.binding import formula
+from diffusion.shapes import same_rank
+
+Real = Float[Tensor, "..."]
+
+
+@formula("generative.kl_two_points", trained=True)
+def kl(p: Real, q: Real) -> Real:
+    """KL(p || q) = p log(p/q) + (1 - p) log((1 - p)/(1 - q)), nats (Cover & Thomas, ex. 2.3.1); 0 only for p = q."""
+    same_rank(p, q)
+    return p * torch.log1p((p - q) / q) + (1 - p) * torch.log1p((q - p) / (1 - q))
+
+
+@formula("generative.js_two_points", trained=True)
+def js(p: Real, q: Real) -> Real:
+    """JS(p, q) = H(m) - (H(p) + H(q))/2, m = (p + q)/2 and H a coin's entropy, nats (Lin, eq. 4.1)."""
+    same_rank(p, q)
+    d, e = (p - q) / (p + q), (p - q) / (2 - p - q)  # of p from m, and of 1 - q from 1 - m, as parts of m and 1 - m
+    one = p * torch.log1p(d) + q * torch.log1p(-d)
+    other = (1 - p) * torch.log1p(-e) + (1 - q) * torch.log1p(e)
+    return (one + other) / 2
+
+
+@formula("generative.total_variation.distance")
+def total_variation(p: Real, q: Real) -> Real:
+    """TV(p, q) = |p - q|: no event's probabilities differ by more (Levin et al. 2009, prop. 4.2)."""
+    same_rank(p, q)
+    return (p - q).abs()

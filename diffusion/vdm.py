@@ -141,7 +141,7 @@ class TimeDensity:
     def of_losses(
         cls, edges: Float[Tensor, " cells+1"], t: Float[Tensor, " n"], loss: Float[Tensor, " n"]
     ) -> TimeDensity:
-        """sqrt(E[L^2 | t]), the density of least variance, from losses L recorded at times t (before any division by p).
+        """The density of least variance, sqrt(E[L^2 | t]), from losses L recorded at times t (not divided by any p).
 
         In a cell: the root of the mean square. ValueError where a cell has no record, or losses of 0 alone.
         """

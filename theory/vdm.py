@@ -69,26 +69,46 @@ reversals = [
 ]
 
 
-@claim("vdm.divergence_rate", source="Song et al. 2021 (maximum likelihood), thm 1", hypotheses=reversals)
-def divergence_rate():
-    """Two laws run back in time with one g: KL(q || p) grows by at most the mean of (F_q - F_p)^2/(2 g^2), per unit.
+log_ratio, ratio = log(q(x, t) / p(x, t)), q(x, t) / p(x, t)
+moved = integral(Derivative(q(x, t), t) * (log_ratio + 1) - ratio * Derivative(p(x, t), t), x)
 
-    (log q/p)_x = l is what the laws differ in by their slopes; no slack is left when F_q - F_p = -g^2 l, that is, when
-    the drifts are f x - g^2 times the laws' own scores.
-    """
-    apart = F_q(x, t) - F_p(x, t)
-    log_ratio = log(q(x, t)) - log(p(x, t))
-    slope = Derivative(log_ratio, x)
+
+@claim("vdm.divergence_moves", source="Song et al. 2021 (maximum likelihood), thm 1")
+def divergence_moves():
+    "KL(q || p) moves with either law: with q by log(q/p) + 1, with p by -q/p."
     yield Derivative(integral(q(x, t) * log_ratio, x), t)
-    moved, ratio = Derivative(q(x, t), t), q(x, t) / p(x, t)
-    yield leibniz, integral(moved * log_ratio + moved - ratio * Derivative(p(x, t), t), x)
-    flux_q, flux_p = (
-        -F * law - g(t) ** 2 / 2 * Derivative(law, x) for F, law in ((F_q(x, t), q(x, t)), (F_p(x, t), p(x, t)))
-    )
-    along = integral(q(x, t) * (slope * apart + g(t) ** 2 / 2 * slope**2), x)
-    yield parts(x, flux_q * (log_ratio + 1) - ratio * flux_p), along
-    slack = integral(q(x, t) * g(t) ** 2 / 2 * (slope + apart / g(t) ** 2) ** 2, x)
-    yield at_least(slack), -integral(q(x, t) * apart**2 / (2 * g(t) ** 2), x)
+    yield leibniz, moved
+
+
+@claim("vdm.divergence_change", source="Song et al. 2021 (maximum likelihood), thm 1", hypotheses=reversals)
+def divergence_change():
+    """Two laws run back in time with one g: KL(q || p) changes by the mean of l (F_q - F_p) + g^2 l^2/2.
+
+    l = (log q/p)_x is what the laws differ in by their slopes. It starts where vdm.divergence_moves ends.
+    """
+    yield moved
+    flux_q = F_q(x, t) * q(x, t) + g(t) ** 2 / 2 * Derivative(q(x, t), x)
+    flux_p = F_p(x, t) * p(x, t) + g(t) ** 2 / 2 * Derivative(p(x, t), x)
+    slope, apart = Derivative(log_ratio, x), F_q(x, t) - F_p(x, t)
+    certificate = ratio * flux_p - flux_q * (log_ratio + 1)
+    yield parts(x, certificate), integral(q(x, t) * (slope * apart + g(t) ** 2 / 2 * slope**2), x)
+
+
+apart, slope = function("A"), function("l")  # F_q - F_p and (log q/p)_x, at one time
+one_law, one_g = function("q", kind="density"), positive("g")
+
+
+@claim("vdm.divergence_rate", source="Song et al. 2021 (maximum likelihood), thm 1")
+def divergence_rate():
+    """So KL(q || p) cannot fall faster, per unit of time, than the mean of (F_q - F_p)^2/(2 g^2).
+
+    A = F_q - F_p in vdm.divergence_change. It falls so fast just when A = -g^2 l: when the drifts are f x - g^2 times
+    the laws' own scores.
+    """
+    change = slope(x) * apart(x) + one_g**2 / 2 * slope(x) ** 2
+    yield integral(one_law(x) * change, x)
+    slack = one_law(x) * one_g**2 / 2 * (slope(x) + apart(x) / one_g**2) ** 2
+    yield at_least(integral(slack, x)), -integral(one_law(x) * apart(x) ** 2 / (2 * one_g**2), x)
 
 
 @claim("vdm.integrand", source="Kingma et al. 2021, eq. 15")

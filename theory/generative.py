@@ -161,10 +161,8 @@ def js_bounds():
     yield algebra, js(p, q)
 
     there = {at_p: p, at_q: q}
-    yield integral(js(p, q), x)
-    yield at_least(lambda gap: integral(gap, x), by(js_at_a_point, there)), Integer(0)
-
-    yield integral(js(p, q), x)
+    yield Integer(0)
+    yield at_most(lambda gap: integral(gap, x), by(js_at_a_point, there)), integral(js(p, q), x)
     yield at_most(lambda gap: integral(gap, x), by(js_at_a_point, there, chain=1)), log(2) * integral(m, x)
     yield normalised(data), log(2) * (1 + integral(q, x)) / 2
     yield normalised(model), log(2)
@@ -345,19 +343,14 @@ def optimal_discriminator():
 
 @claim("generative.gan_value", week=2, source="Goodfellow et al. 2014, thm 1", covers="generative.gan_value")
 def gan_value():
-    """No discriminator gains more than 2 JS - log 4, as D* does; no generator gets it below -log 4, as q = p does.
-
-    s is the logit of any discriminator.
-    """
+    "No discriminator gains more than 2 JS - log 4, which D* does; s is the logit of any. Since JS >= 0, q = p is best."
     p, q, any_D = data(x), model(x), 1 / (1 + exp(-s(x)))
-    yield integral(p * log(any_D) + q * log(1 - any_D), x)
+    gain = p * log(any_D) + q * log(1 - any_D)
+    yield integral(gain, x) + log(4)
+    yield normalised(data), integral(gain + log(2) * p, x) + log(2)
+    yield normalised(model), integral(gain + log(2) * p + log(2) * q, x)
     best = by(optimal_discriminator, {at_p: p, at_q: q, D: any_D})
-    yield at_most(lambda gap: integral(gap, x), best), integral(2 * js(p, q) - log(2) * (p + q), x)
-    yield normalised(data), integral(2 * js(p, q) - log(2) * q, x) - log(2)
-    yield normalised(model), 2 * integral(js(p, q), x) - log(4)
-
-    yield 2 * integral(js(p, q), x) - log(4)
-    yield at_least(lambda gap: 2 * gap, by(js_bounds, chain=1)), -log(4)
+    yield at_most(lambda gap: integral(gap, x), best), 2 * integral(js(p, q), x)
 
 
 # --------------------------------------------------------------------------------------- GANs: the generator's losses

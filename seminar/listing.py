@@ -59,9 +59,9 @@ def _tables() -> dict[str, tuple[str, Callable[[], list[str]]]]:
         return [f"{row.name}: {row.title}" for row in FIGURES]
 
     def worlds() -> list[str]:
-        from toy.worlds import FIELDS, WORLDS
+        from toy.worlds import ELSEWHERE, WORLDS
 
-        return [*WORLDS, *FIELDS]
+        return [*WORLDS, *ELSEWHERE]
 
     def solvers() -> list[str]:
         from diffusion.solvers import SOLVERS

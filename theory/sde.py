@@ -423,8 +423,6 @@ def reverse_kernel_gaussian():
 # ------------------------------------------------------------------------------------------------ when modes part
 
 M = unit("M")
-stir = positive("lambda")  # the noise of the backward SDE
-modes = two(x, alpha_ * m, -alpha_ * m, alpha_**2 * v_ + sigma_**2, Rational(1, 2))  # of N(+-m, v), noised
 
 
 def at_centre(e: Expr) -> Expr:
@@ -441,15 +439,19 @@ def at_centre(e: Expr) -> Expr:
 def speciation():
     """The law of N(+-m, v) noised has two modes when alpha^2 (m^2 - v) > sigma^2, one otherwise: they part there.
 
-    The first chain is the curvature of log p_t at 0, positive in the first case: 0 is a minimum. It is the greatest
-    curvature anywhere (second chain), so in the second case log p_t is concave.
+    At that level it is half N(mu, w) and half N(-mu, w), mu = alpha m and w = alpha^2 v + sigma^2. The curvature of its
+    log density at 0 is positive in the first case: 0 is a minimum. It is the greatest curvature anywhere (second
+    chain), so in the second case the log density is concave.
     """
-    spread = alpha_**2 * v_ + sigma_**2
-    curvature = yield let("curvature", (alpha_**2 * (m**2 - v_) - sigma_**2) / spread**2)
-    yield at_centre(Derivative(log(modes), (x, 2)))
+    curvature = yield let("curvature", (mu**2 - w_) / w_**2)
+    law = two(x, mu, -mu, w_, Rational(1, 2))
+    yield at_centre(Derivative(log(law), (x, 2)))
     yield algebra, curvature
-    yield Derivative(log(modes), (x, 2))
-    yield at_most((alpha_ * m / spread) ** 2 * tanh(alpha_ * m * x / spread) ** 2), curvature
+    yield Derivative(log(law), (x, 2))
+    yield at_most((mu / w_) ** 2 * tanh(mu * x / w_) ** 2), curvature
+    margin = yield let("margin", alpha_**2 * (m**2 - v_) - sigma_**2)
+    yield Subs(curvature * w_**2, (mu, w_), (alpha_ * m, alpha_**2 * v_ + sigma_**2))
+    yield algebra, margin
 
 
 @claim(
@@ -459,17 +461,20 @@ def speciation():
     covers="sde.speciation",
 )
 def speciation_drift():
-    """Backward drifts push away from 0 from another time on: from a = lambda (sqrt(lambda^2 + 1) - lambda), a = A M.
+    """Backward drifts push away from 0 from another time on: from a = lambda/(sqrt(lambda^2 + 1) + lambda), a = A M.
 
-    VP at alpha^2 = A on data of variance 1, m^2 = M and v = 1 - M, in the family of sde.lambda_family. The density
-    parts at a = 1/2, the limit of large lambda; Anderson's reversal at a = sqrt(2) - 1; the ODE pushes away always.
+    VP at alpha^2 = A on data of variance 1, m^2 = M and v = 1 - M, in the family of sde.lambda_family, lambda > 0. The
+    density parts at a = 1/2, the limit of large lambda; Anderson's reversal at a = sqrt(2) - 1; the ODE pushes away
+    always.
     """
-    root = yield let("root", stir * (sqrt(stir**2 + 1) - stir))
+    root = yield let("root", lam / (sqrt(lam**2 + 1) + lam))
     law = two(x, sqrt(A * M), -sqrt(A * M), A * (1 - M) + 1 - A, Rational(1, 2))
-    yield at_centre(Derivative(b / 2 * x + (1 + stir**2) / 2 * b * Derivative(log(law), x), x))
-    yield algebra, b / 2 * ((A * M) ** 2 + stir**2 * (2 * A * M - 1)) / (1 - A * M) ** 2
-    yield root**2 + stir**2 * (2 * root - 1)
+    yield at_centre(Derivative(b / 2 * x + (1 + lam**2) / 2 * b * Derivative(log(law), x), x))
+    yield algebra, b / 2 * ((A * M) ** 2 + lam**2 * (2 * A * M - 1)) / (1 - A * M) ** 2
+    yield root**2 + lam**2 * (2 * root - 1)
     yield algebra, Integer(0)
+    yield root
+    yield algebra, lam * (sqrt(lam**2 + 1) - lam)
 
 
 # ------------------------------------------------------------------------------------------------ coarse to fine

@@ -11,6 +11,7 @@ from toy.checkerboard import checkerboard
 from toy.field import field
 from toy.mixture import Mixture, gaussian
 from toy.points import Points
+from toy.ppca import ppca
 from toy.world import World
 
 STD = 0.1  # of a component, in every mixture here
@@ -94,19 +95,20 @@ WORLDS: dict[str, Callable[[], World]] = {
     "conditional_ring": conditional_ring,
     "anisotropic": anisotropic,
     "spiral": spiral,
-    "bimodal": bimodal,
-    "high_dimensional": high_dimensional,
     "checkerboard": checkerboard,
     "points": pentagon,
 }
-
-
-FIELDS: dict[str, Callable[[], World]] = {"field": field}  # worlds of images: too many dimensions for a plane
+ELSEWHERE: dict[str, Callable[[], World]] = {  # worlds not in the plane: on the line, in space, of images
+    "bimodal": bimodal,
+    "high_dimensional": high_dimensional,
+    "field": field,
+    "ppca": ppca,
+}
 
 
 def make(name: str) -> World:
     """The world of that name."""
-    known = WORLDS | FIELDS
+    known = WORLDS | ELSEWHERE
     if name not in known:
         raise ValueError(f"no world {name!r}; there are {', '.join(known)}")
     return known[name]()

@@ -113,7 +113,9 @@ class ToyRecipe(Recipe):
         return self.name.partition(".")[2]
 
 
-WORLDS = ("gaussian", "ring", "grid", "two_moons", "conditional_ring", "checkerboard", "points")
+WORLDS = (
+    *("gaussian", "ring", "grid", "two_moons", "conditional_ring", "anisotropic", "spiral", "checkerboard", "points"),
+)
 RECIPES: dict[str, Recipe] = {f"toy.{world}": ToyRecipe(name=f"toy.{world}") for world in WORLDS}
 
 

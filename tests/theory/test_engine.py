@@ -60,7 +60,7 @@ from theory.proof import (
     up_to,
 )
 from theory.proof.claims import renamed
-from theory.proof.numeric import NoConvergence, UndefinedHere, evaluate
+from theory.proof.numeric import NoConvergence, UndefinedHere, evaluate, terms
 from theory.proof.series import NoSeries, taylor
 from theory.proof.vocabulary import fingerprint
 from theory.proof.writing import write
@@ -480,6 +480,14 @@ def test_the_numeric_judge_evaluates_what_is_known(expression, value):
     with mp.workdps(40):
         expected = mp.mpmathify(value.evalf(40))
         assert abs(evaluate(expression, {}) - expected) <= mpf("1e-12") * (1 + abs(expected))
+
+
+def test_an_integral_that_cancels_is_0_to_the_size_of_its_integrand():
+    slope = integral(Derivative(p(x), x), x)
+    assert check(said(slope, (parts(x, p(x)), Integer(0)))).status == "proved"
+    assert check(said(slope, (parts(x, p(x)), Rational(1, 10**6)))).status == "refuted"
+    value, size = terms(3 * integral(x * exp(-(x**2)), x), {})
+    assert abs(value) < mpf("1e-12") and abs(size - 3) < mpf("0.05")  # int |x| exp(-x^2) dx = 1
 
 
 def test_the_numeric_judge_refuses_what_has_no_value():

@@ -197,7 +197,10 @@ def _trapezoid(f: Callable[[Any], Any], h: Any, offset: Any, reach: float, minim
     return total, size
 
 
-def _line(f: Callable[[Any], Any]) -> Any:
+Quadrature = tuple[Any, Any]  # the integral of f, and that of |f|: what its error has to be small against
+
+
+def _line(f: Callable[[Any], Any]) -> Quadrature:
     """Integral over the real line: x = sinh(u), trapezoid in u (geometric convergence), halved until it settles."""
 
     def g(u: Any) -> Any:
@@ -206,7 +209,7 @@ def _line(f: Callable[[Any], Any]) -> Any:
     return _halve(g, reach=60, minimum=3.2)
 
 
-def _half_line(f: Callable[[Any], Any], a: Any) -> Any:
+def _half_line(f: Callable[[Any], Any], a: Any) -> Quadrature:
     """Integral over [a, oo): x = a + exp(u - exp(-u)), trapezoid in u."""
 
     def g(u: Any) -> Any:
@@ -216,7 +219,7 @@ def _half_line(f: Callable[[Any], Any], a: Any) -> Any:
     return _halve(g, reach=60, minimum=3.2)
 
 
-def _halve(g: Callable[[Any], Any], reach: float, minimum: float) -> Any:
+def _halve(g: Callable[[Any], Any], reach: float, minimum: float) -> Quadrature:
     h = mpf(1) / 4
     total, size = _trapezoid(g, h, mpf(0), reach, minimum)
     old = total * h
@@ -225,7 +228,7 @@ def _halve(g: Callable[[Any], Any], reach: float, minimum: float) -> Any:
         total, size, h = total + more, size + more_size, h / 2
         new = total * h
         if abs(new - old) <= mpf("1e-9") * size * h:
-            return new  # halving h squares the relative error: what is left is about 1e-18
+            return new, size * h  # halving h squares the relative error: what is left is about 1e-18
         old = new
     raise NoConvergence("the integral does not settle")
 
@@ -237,18 +240,19 @@ def _legendre(n: int) -> list[tuple[Any, Any]]:
         return list(zip(nodes, weights, strict=True))
 
 
-def _interval(f: Callable[[Any], Any], a: Any, b: Any) -> Any:
+def _interval(f: Callable[[Any], Any], a: Any, b: Any) -> Quadrature:
     """Integral over [a, b] of a smooth function: Gauss-Legendre, 40 nodes; 28 nodes must agree."""
     middle, half = (a + b) / 2, (b - a) / 2
-    fine, coarse = (sum(w * f(middle + half * x) for x, w in _legendre(n)) * half for n in (40, 28))
-    if abs(fine - coarse) > mpf("1e-9") * (abs(fine) + abs(half)):
+    fine, coarse = ([w * f(middle + half * x) * half for x, w in _legendre(n)] for n in (40, 28))
+    if abs(sum(fine) - sum(coarse)) > mpf("1e-9") * (abs(sum(fine)) + abs(half)):
         raise NoConvergence("the integral does not settle")
-    return fine
+    return sum(fine), sum(map(abs, fine))
 
 
-def _frozen_line(n: int, f: Callable[[Any], Any]) -> Any:
+def _frozen_line(n: int, f: Callable[[Any], Any]) -> Quadrature:
     """The same rule on fixed nodes, n to a unit of asinh(x): a smooth function of any parameter."""
-    return sum(f(mp.sinh(mpf(k) / n)) * mp.cosh(mpf(k) / n) for k in range(-6 * n, 6 * n + 1)) / n
+    values = [f(mp.sinh(mpf(k) / n)) * mp.cosh(mpf(k) / n) / n for k in range(-6 * n, 6 * n + 1)]
+    return sum(values), sum(map(abs, values))
 
 
 # ----------------------------------------------------------------------------------------------- interpreter
@@ -293,6 +297,7 @@ class Interpreter:
 
     functions: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)
     frozen: int = 0  # nodes to a unit of asinh(x), when they are fixed
+    gross: dict[Expr, Any] = field(default_factory=dict)  # an integral, as last evaluated, with its integrand's size
 
     def compile(self, e: Expr) -> Code:
         if e.is_Symbol:
@@ -396,10 +401,19 @@ class Interpreter:
     def _integral(self, e: sp.Integral) -> Code:
         code = self.compile(e.function)
         for limits in e.limits:  # the first is the innermost
-            code = self._over(code, *limits)
+            code = self._summed(e, self._over(code, *limits))
         return code
 
-    def _over(self, inner: Code, x: Symbol, a: Expr, b: Expr) -> Code:
+    def _summed(self, e: Expr, quadrature: Callable[[Env], Quadrature]) -> Code:
+        """The integral alone; that of the integrand's size is left in `gross`."""
+
+        def value(env: Env) -> Any:
+            total, self.gross[e] = quadrature(env)
+            return total
+
+        return value
+
+    def _over(self, inner: Code, x: Symbol, a: Expr, b: Expr) -> Callable[[Env], Quadrature]:
         low, high = (None if end in (oo, -oo) else self.compile(end) for end in (a, b))
         if low is None and high is None:
             rule = partial(_frozen_line, self.frozen) if self.frozen else _line
@@ -415,11 +429,11 @@ class Interpreter:
         u = e.args[1]
         inner, rule = self.compile(e.args[0]), partial(_frozen_line, self.frozen) if self.frozen else _line
 
-        def mean(env: Env) -> Any:
+        def mean(env: Env) -> Quadrature:
             root = mp.sqrt(2 * mp.pi)
             return rule(lambda value: inner({**env, u: value}) * mp.exp(-(value**2) / 2) / root)
 
-        return mean
+        return self._summed(e, mean)
 
     def _recursion(self, e: Recursion) -> Code:
         step, y, k, start, n = e.args
@@ -470,11 +484,14 @@ class Interpreter:
         return lambda env: bool(compare(left(env), right(env)))
 
 
-def _real(code: Code, env: Env) -> Any:
+def _defined(code: Code, env: Env) -> Any:
     try:
-        value = code(env)
+        return code(env)
     except (ZeroDivisionError, ValueError) as error:
         raise UndefinedHere(str(error)) from error
+
+
+def _real(value: Any) -> Any:
     if isinstance(value, mp.mpc):
         if abs(value.imag) > mpf("1e-30") * (1 + abs(value.real)):
             raise UndefinedHere("the value is not real")
@@ -492,7 +509,10 @@ def evaluate(expression: Expr, values: Mapping[Symbol, Any], functions: Mapping[
 def terms(
     expression: Expr, values: Mapping[Symbol, Any], functions: Mapping[Any, Any] | None = None
 ) -> tuple[Any, Any]:
-    """The value, and the sum of |term| over the terms of the sum: what a residual has to be small against."""
+    """The value, and the sum of |term| over the terms of the sum: what a residual has to be small against.
+
+    In an integral everything under it counts: one that cancels to 0 does so up to the size of its integrand.
+    """
     free = {s for s in expression.free_symbols if s not in values}
     if free:
         raise Unsupported(f"no value for {', '.join(sorted(map(str, free)))}")
@@ -500,8 +520,13 @@ def terms(
     digits = mp.dps if mp.dps > DIGITS else usual
     with mp.workdps(digits):
         machine, env = Interpreter(functions or {}), dict(values)
-        parts = [_real(machine.compile(term), env) for term in sp.Add.make_args(expression)]
-        return sum(parts, mpf(0)), sum((abs(p) for p in parts), mpf(0))
+        value, size = mpf(0), mpf(0)
+        for term in sp.Add.make_args(expression):
+            factors = sp.Mul.make_args(term)
+            found = [_defined(machine.compile(factor), env) for factor in factors]
+            value += _real(mp.fprod(found))
+            size += mp.fprod(machine.gross.get(f, abs(v)) for f, v in zip(factors, found, strict=True))
+        return value, size
 
 
 def is_quadrature(*expressions: Expr) -> bool:

@@ -101,8 +101,8 @@ def diffusion_loss(
 def spaced(n: int, generator: torch.Generator, spacing: Spacing = "stratified") -> Float[Tensor, " n"]:
     """n numbers, each uniform on [0, 1): independent; in pairs u, 1 - u; or one offset for a lattice of n (eq. 46).
 
-    Dependence among them changes no mean and lowers the variance of sums of a smooth integrand: antithetic pairs take
-    away its odd part, the lattice all but a part of order 1/n.
+    Dependence changes no mean. Of a smooth integrand antithetic pairs take the odd part away, and the lattice lowers
+    the standard deviation of the sum's mean to order 1/n from 1/sqrt(n).
     """
     if n < 1 or (spacing == "antithetic" and n % 2):
         raise ValueError(f"spaced: n = {n} {spacing} times, expected n >= 1, and an even n for pairs")

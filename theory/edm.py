@@ -195,9 +195,10 @@ def churn():
     yield sigma_hat - sigma
     yield algebra, gamma * sigma
 
-    churned = {gaussian.mu: x_0, gaussian.v: sigma**2, gaussian.nu: 0, gaussian.w: added**2, gaussian.z: x_hat}
-    yield integral(normal(x, x_0, sigma**2) * normal(x_hat - x, 0, added**2), x)
-    yield by(gaussian.sum_of_independents, churned), normal(x_hat, x_0, sigma**2 + added**2)
+    w = positive("w")  # the variance of whatever noise is added
+    both = {gaussian.mu: x_0, gaussian.v: sigma**2, gaussian.nu: 0, gaussian.w: w, gaussian.z: x_hat}
+    yield integral(normal(x, x_0, sigma**2) * normal(x_hat - x, 0, w), x)
+    yield by(gaussian.sum_of_independents, both), normal(x_hat, x_0, sigma**2 + w)
     yield sigma**2 + added**2 - sigma_hat**2
     yield algebra, sigma**2 * gamma * (2 + gamma) * (S_noise + 1) * (S_noise - 1)
 

@@ -333,10 +333,13 @@ law = function("q", kind="density")  # of y = sqrt(s) x_0 + eps, at s
 
 @claim("vdm.channel", source="Guo et al. 2005, sec. II; Stam 1959")
 def channel():
-    "The density q of y = sqrt(s) x_0 + eps, s the SNR, moves with s as q_s = -(y q + q_y)_y/(2 s): for any law of x_0."
-    seen = integral(density(x) * normal(y, sqrt(s) * x, 1), x)
-    yield Derivative(seen, s)
-    yield leibniz, -Derivative(y * seen + Derivative(seen, y), y) / (2 * s)
+    """The density q of y = sqrt(s) x_0 + eps, s the SNR, moves with s as q_s = -(y q + q_y)_y/(2 s).
+
+    Given x_0; the equation is linear and does not know x_0, so every mixture over x_0, of any law, obeys it as well.
+    """
+    kernel = normal(y, sqrt(s) * x_0, 1)
+    yield Derivative(kernel, s)
+    yield algebra, -Derivative(y * kernel + Derivative(kernel, y), y) / (2 * s)
 
 
 @claim("vdm.mmse", source="Guo et al. 2005, eq. 5; Efron 2011, eq. 2.8")

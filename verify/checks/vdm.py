@@ -150,7 +150,9 @@ def refined_grids(world: World, generator: Generator) -> Iterator[Outcome]:
     excess = [value - whole for value in bounds]
     yield "falls", exact(max(fine - coarse for coarse, fine in pairwise(bounds)), 0.0, "nats")
     yield "stays above the integral", exact(-min(excess), 0.0, "nats")
-    yield "order 1", exact(abs(math.log2(excess[-2] / excess[-1]) - 1), 0.1, "order")
+    yield "order 1", exact(abs(math.log2(abs(excess[-2] / excess[-1])) - 1), 0.1, "order")
+    gained = 2 * bound(8, torch.ones_like(errors)) / (math.exp(2 * NEAR) - math.exp(2 * FAR))
+    yield "a constant error costs half of the SNR gained", exact(abs(gained - 1), 1e-10, "relative")
     yield "an error that rises with SNR", exact(bound(32, spoilt) - bound(64, spoilt), 0.0, "nats")
 
 

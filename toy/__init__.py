@@ -19,12 +19,14 @@ denoiser E[x_0 | x_t], the posterior's covariance and draws from it, the entropy
 | interval      | a uniform law on an interval, noised: truncated normals, stable everywhere   |
 | checkerboard  | squares: products of noised intervals                                        |
 | points        | finitely many points: the denoiser that has memorised its data               |
+| ppca          | Gaussians made from latent factors: a VAE whose optimum is known             |
 | worlds        | the worlds by name                                                           |
 | line          | laws on the line: quantiles, exact Wasserstein distances                     |
 | flow          | the exact probability-flow map                                               |
 | distance      | mean distances to a law, within a law, within a sample                       |
 | energy        | energy distance to the law, in units of a perfect sampler's mean             |
 | sliced        | sliced Wasserstein distance beside the sampling noise's                      |
+| frechet       | Frechet distance of Gaussians fitted to two samples                          |
 | nll           | likelihood lost, E[log p - log p_model], in nats                             |
 | estimate      | a number and its 95 % limits                                                 |
 | network       | a small residual network with Fourier time features                          |

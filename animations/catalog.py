@@ -65,6 +65,26 @@ FIGURES: tuple[Drawing, ...] = (
         "The best reverse variance, and which of its bounds need a hypothesis",
         ("ddpm.optimal_variance_lower", "ddpm.optimal_variance_upper", "ddpm.optimal_variance_always"),
     ),
+    Drawing(
+        "generative.bilinear_alternating",
+        "Two players who step at once run away; taking turns they circle; a penalty brings them home",
+        (
+            "generative.bilinear_simultaneous",
+            "generative.alternating_orbits",
+            "generative.alternating_at_two",
+            "generative.gradient_penalty",
+        ),
+    ),
+    Drawing(
+        "generative.wasserstein_shift",
+        "Laws that do not overlap: JS says log 2, and W_1 how far",
+        ("generative.js_disjoint", "generative.js"),
+    ),
+    Drawing(
+        "generative.non_saturating_gradient",
+        "Hold the discriminator still: whose gradient a GAN's generator follows",
+        ("generative.saturating_gradient", "generative.discriminator_followed"),
+    ),
 )
 
 

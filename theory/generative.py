@@ -364,9 +364,15 @@ def gan_value():
 )
 def non_saturating_sign():
     "In the logit l, D = 1/(1 + exp(-l)), both losses of a drawn sample fall: one by 1 - D, the other by D only."
-    non_saturating = yield let("non_saturating", log(1 + exp(-l)))  # -log D
-    saturating = yield let("saturating", -log(1 + exp(l)))  # log(1 - D)
+    non_saturating = yield let("non_saturating", log(1 + exp(-l)))
+    saturating = yield let("saturating", -log(1 + exp(l)))
     at_l = 1 / (1 + exp(-l))
+    yield -log(at_l)
+    yield algebra, non_saturating
+
+    yield log(1 - at_l)
+    yield algebra, saturating
+
     yield Derivative(non_saturating, l)
     yield algebra, at_l - 1
 

@@ -19,6 +19,7 @@ from theory.proof import (
     at_least,
     at_most,
     claim,
+    complete_the_square,
     function,
     gaussian_expectation,
     induction,
@@ -338,6 +339,8 @@ def corrector_snr():
 
 x_s, x_t, m, mu, kept = real("x_s x_t m mu r")
 q, rho = unit("q rho")
+f_s, g_s, k_t = (function(name, kind="positive") for name in ("f", "g", "k"))
+F_t, G_t = positive("F G")
 d = real("d")
 snr = function("snr", kind="decreasing")
 
@@ -354,20 +357,27 @@ def two(x: Expr, mean: Expr, other: Expr, variance: Expr, share: Expr) -> Expr:
     covers="sde.reverse_kernel_gaussian",
 )
 def reverse_kernel_mixture():
-    """Of two points, q(x_s | x_t) is a mixture of the two posteriors, their means 2 mu v/sigma_t^2 apart.
+    """Of two points, q(x_s | x_t) is a mixture of the two posteriors, their means 2 mu v/(r^2 w + v) apart.
 
     Noised to time s the points are N(+-mu, w), mu = alpha_s times one of them, w = sigma_s^2; x_t is r x_s + N(0, v),
-    r = alpha_t/alpha_s, so that sigma_t^2 = r^2 w + v. The responsibility is that of x_t for its own two components.
+    r = alpha_t/alpha_s. First chain: Bayes for any two densities f and g of x_s, k the transition to x_t and F, G the
+    densities of x_t under each. Then what f k/F is, and how far from g k/G.
     """
-    total = kept**2 * w_ + v_
-    one = yield let("one", q * normal(x_t, kept * mu, total))
-    other = yield let("other", (1 - q) * normal(x_t, -kept * mu, total))
-    share = yield let("responsibility", one / (one + other))
-    apart = yield let("apart", 2 * mu * v_ / total)
-    variance = yield let("variance", w_ * v_ / total)
-    middle = kept * w_ * x_t / total
-    yield two(x_s, mu, -mu, w_, q) * normal(x_t, kept * x_s, v_) / (one + other)
-    yield algebra, two(x_s, middle + apart / 2, middle - apart / 2, variance, share)
+    share = yield let("responsibility", q * F_t / (q * F_t + (1 - q) * G_t))
+    apart = yield let("apart", 2 * mu * v_ / (kept**2 * w_ + v_))
+    variance = yield let("variance", w_ * v_ / (kept**2 * w_ + v_))
+    one, other, transition = f_s(x_s), g_s(x_s), k_t(x_s)
+    yield (q * one + (1 - q) * other) * transition / (q * F_t + (1 - q) * G_t)
+    yield algebra, share * (one * transition / F_t) + (1 - share) * (other * transition / G_t)
+
+    def posterior_mean(mu: Expr) -> Expr:
+        return (v_ * mu + kept * w_ * x_t) / (kept**2 * w_ + v_)
+
+    evidence = log_normal(x_t, kept * mu, kept**2 * w_ + v_)
+    yield log_normal(x_s, mu, w_) + log_normal(x_t, kept * x_s, v_) - evidence
+    yield complete_the_square(x_s), log_normal(x_s, posterior_mean(mu), variance)
+    yield posterior_mean(mu) - posterior_mean(-mu)
+    yield algebra, apart
 
 
 def centred(power: int) -> Expr:

@@ -31,6 +31,8 @@ class Verify:
     """Break every line, certificate, definition, bound function and the checker itself; all must be noticed."""
     json: Path | None = None
     """Write the report as JSON to this path."""
+    html: Path | None = None
+    """Write the report as one page to this path, to be opened from there."""
     jobs: int = os.cpu_count() or 1
     """Processes to work in."""
     vary_seed: bool = False
@@ -45,8 +47,11 @@ def main(args: Sequence[str]) -> int:
     options = parse(Verify, "verify", args)
     if options.jobs < 1:
         raise ValueError(f"--jobs {options.jobs}: expected at least 1")
-    if options.json is not None and not options.json.resolve().parent.is_dir():
-        raise ValueError(f"--json {options.json}: there is no folder {options.json.resolve().parent}")
+    for flag, path in (("--json", options.json), ("--html", options.html)):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise ValueError(f"{flag} {path}: there is no folder {path.resolve().parent}")
+        if path is not None and path.is_dir():
+            raise ValueError(f"{flag} {path}: that is a folder; name a file in it")
     seed = chosen_seed(options)
     keep = not (options.no_cache or seed)
     files, wanted = select(options.what)
@@ -96,12 +101,17 @@ def report(outcomes: Mapping[str, Outcome], options: Verify, seed: int, keep: bo
     whole.problems.extend(problems)
     if options.json is not None:
         options.json.write_text(json.dumps(whole.json(), indent=1) + "\n")
+    if options.html is not None:
+        from verify.page.build import build
+
+        build(whole, options.html)
     for table in (*whole.tables(), *extra):
         console.print(table)
     if seed:
         console.print(f"seed {seed}: seen again with --seed {seed}")
-    if options.json is not None:
-        console.print(f"report: {options.json}")
+    for path in (options.json, options.html):
+        if path is not None:
+            console.print(f"report: {path}")
     return whole.exit_status
 
 

@@ -25,19 +25,19 @@ Network = Callable[[Tensor, Tensor], Tensor]
 @formula("edm.c_in.c_in")
 def c_in(sigma: Tensor, sigma_data: Scalar) -> Tensor:
     """1/sqrt(sigma^2 + sigma_data^2): what x is multiplied by on its way into the network (eq. 117)."""
-    return 1 / _total(sigma, sigma_data)
+    return torch.rsqrt(sigma**2 + sigma_data**2)
 
 
 @formula("edm.c_skip.c_skip")
 def c_skip(sigma: Tensor, sigma_data: Scalar) -> Tensor:
     """sigma_data^2/(sigma^2 + sigma_data^2): the best linear denoiser, which the network corrects (eq. 131)."""
-    return (sigma_data / _total(sigma, sigma_data)) ** 2
+    return sigma_data**2 / (sigma**2 + sigma_data**2)
 
 
 @formula("edm.c_out.c_out")
 def c_out(sigma: Tensor, sigma_data: Scalar) -> Tensor:
     """sigma sigma_data/sqrt(sigma^2 + sigma_data^2): the size of that correction (eq. 138)."""
-    return sigma * sigma_data / _total(sigma, sigma_data)
+    return sigma * sigma_data / torch.sqrt(sigma**2 + sigma_data**2)
 
 
 @unproved("a choice: the network's noise argument, of order one over EDM's range of sigma")
@@ -89,8 +89,3 @@ def preconditioned(network: Network, sigma_data: float) -> Network:
         return skip * x + scale_out * network(scale_in * x, c_noise(sigma).to(x).expand(len(x)))
 
     return denoised
-
-
-def _total(sigma: Tensor, sigma_data: Scalar) -> Tensor:
-    """sqrt(sigma^2 + sigma_data^2), without their squares' overflow."""
-    return torch.hypot(sigma, torch.as_tensor(sigma_data, dtype=sigma.dtype, device=sigma.device))

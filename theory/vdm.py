@@ -393,18 +393,30 @@ root = function("r", kind="positive")  # sqrt(E[L^2 | t])
 w, mean_loss = function("w", kind="positive"), function("b")
 
 
+level = real("k")
+
+
+def total(f: Expr) -> Expr:
+    """The integral over t in [0, 1]."""
+    return Integral(f, (t, 0, 1))
+
+
+@claim("vdm.time_density_level", source="Nichol & Dhariwal 2021, eq. 18")
+def time_density_level():
+    "Compared with any level k of r/w, the integral of r^2/w exceeds 2 k int r - k^2 int w by that of a square."
+    yield total(root(t) ** 2 / w(t))
+    away = total(w(t) * (root(t) / w(t) - level) ** 2)
+    yield at_least(away), 2 * level * total(root(t)) - level**2 * total(w(t))
+
+
 @claim("vdm.time_density", source="Nichol & Dhariwal 2021, eq. 18", covers="vdm.time_density")
 def time_density():
     """Of all densities of t the variance of L/p(t) is least for p proportional to r = sqrt(E[L^2 | t]).
 
-    p = w/int w on [0, 1]. The mean of L/p is int b, b = E[L | t], for every p: the second moment decides. It exceeds
-    (int r)^2 by the mean of a square, which vanishes where w is proportional to r.
+    p = w/int w on [0, 1], so E[(L/p)^2] = int w int r^2/w; the mean is int b, b = E[L | t], for every p. The least is
+    (int r)^2 - (int b)^2: what is above it is, at k = int r/int w, the square of vdm.time_density_level, which vanishes
+    just for w proportional to r.
     """
-
-    def total(f: Expr) -> Expr:
-        return Integral(f, (t, 0, 1))
-
-    p = w(t) / total(w(t))
-    yield total(p * (root(t) / p) ** 2) - total(mean_loss(t)) ** 2
-    away = total(p * (root(t) / p - total(root(t))) ** 2)
-    yield at_least(away), total(root(t)) ** 2 - total(mean_loss(t)) ** 2
+    yield total(w(t)) * total(root(t) ** 2 / w(t)) - total(mean_loss(t)) ** 2
+    above = at_least(lambda gap: total(w(t)) * gap, by(time_density_level, {level: total(root(t)) / total(w(t))}))
+    yield above, total(root(t)) ** 2 - total(mean_loss(t)) ** 2

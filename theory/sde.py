@@ -339,7 +339,7 @@ def corrector_snr():
 
 x_s, x_t, m, mu, kept = real("x_s x_t m mu r")
 q, rho = unit("q rho")
-f_s, g_s, k_t = (function(name, kind="positive") for name in ("f", "g", "k"))
+f_s, g_s, k_t = function("f"), function("g"), function("k")
 F_t, G_t = positive("F G")
 d = real("d")
 snr = function("snr", kind="decreasing")

@@ -15,14 +15,13 @@ H the Hessian of log p_t along the curve: J' = -H J/2, and it is the commutator 
 
 from __future__ import annotations
 
-from sympy import Derivative, Expr, Integer, Integral, Matrix, Subs, cos, exp, log, sin, sqrt
+from sympy import Derivative, Expr, Integer, Integral, Matrix, Subs, exp, log, sqrt
 
 from theory import sde
 from theory.proof import (
     E,
     algebra,
     at_least,
-    by,
     claim,
     function,
     gaussian_expectation,
@@ -172,7 +171,7 @@ def gaussian_map():
     yield gaussian_expectation(u), cost
 
 
-angle, x_1, x_2, z_1, z_2 = real("theta x_1 x_2 z_1 z_2")
+x_1, x_2, z_1, z_2 = real("x_1 x_2 z_1 z_2")
 axes = (x_1, x_2)
 k_1, k_2, v_1, v_2 = positive("k_1 k_2 v_1 v_2")
 
@@ -186,29 +185,28 @@ k_1, k_2, v_1, v_2 = positive("k_1 k_2 v_1 v_2")
 def optimal_transport_commuting():
     """Gaussians of common eigenvectors: the flow stretches each by k_i > 0, and such a map is optimal.
 
-    sde.gaussian_flow gives k_i^2 the ratio of variances; shown for two eigenvectors at any angle. T C T^T is the new
-    covariance, and pairing x with T z costs no less than T does, but for a(x) - a(z), a(x) = |x|^2 - x^T T x.
+    By sde.gaussian_flow k_i^2 is the ratio of variances; shown for two eigenvectors, along (1, r) and (-r, 1). T C T^T
+    is the new covariance (its first row), and pairing x with T z costs no less than T does, but for a(x) - a(z),
+    a(x) = |x|^2 - x^T T x, of mean 0 for x and z of one law.
     """
-    C_11 = yield let("C_11", v_1 * cos(angle) ** 2 + v_2 * sin(angle) ** 2)
-    C_12 = yield let("C_12", (v_1 - v_2) * cos(angle) * sin(angle))
-    C_22 = yield let("C_22", v_1 * sin(angle) ** 2 + v_2 * cos(angle) ** 2)
-    T_11 = yield let("T_11", k_1 * cos(angle) ** 2 + k_2 * sin(angle) ** 2)
-    T_12 = yield let("T_12", (k_1 - k_2) * cos(angle) * sin(angle))
-    T_22 = yield let("T_22", k_1 * sin(angle) ** 2 + k_2 * cos(angle) ** 2)
+    turn = 1 + r**2
+    C_11 = yield let("C_11", (v_1 + r**2 * v_2) / turn)
+    C_12 = yield let("C_12", r * (v_1 - v_2) / turn)
+    C_22 = yield let("C_22", (r**2 * v_1 + v_2) / turn)
+    T_11 = yield let("T_11", (k_1 + r**2 * k_2) / turn)
+    T_12 = yield let("T_12", r * (k_1 - k_2) / turn)
+    T_22 = yield let("T_22", (r**2 * k_1 + k_2) / turn)
     yield T_11 * (C_11 * T_11 + C_12 * T_12) + T_12 * (C_12 * T_11 + C_22 * T_12)
-    yield algebra, k_1**2 * v_1 * cos(angle) ** 2 + k_2**2 * v_2 * sin(angle) ** 2
+    yield algebra, (k_1**2 * v_1 + r**2 * k_2**2 * v_2) / turn
     yield T_11 * (C_11 * T_12 + C_12 * T_22) + T_12 * (C_12 * T_12 + C_22 * T_22)
-    yield algebra, (k_1**2 * v_1 - k_2**2 * v_2) * cos(angle) * sin(angle)
+    yield algebra, r * (k_1**2 * v_1 - k_2**2 * v_2) / turn
 
     image = T_11 * z_1 + T_12 * z_2, T_12 * z_1 + T_22 * z_2
     a_x = x_1**2 + x_2**2 - (T_11 * x_1**2 + 2 * T_12 * x_1 * x_2 + T_22 * x_2**2)
     a_z = z_1**2 + z_2**2 - (image[0] * z_1 + image[1] * z_2)
-    along, across = (
-        cos(angle) * (x_1 - z_1) + sin(angle) * (x_2 - z_2),
-        cos(angle) * (x_2 - z_2) - sin(angle) * (x_1 - z_1),
-    )
+    along, across = x_1 - z_1 + r * (x_2 - z_2), x_2 - z_2 - r * (x_1 - z_1)
     yield (x_1 - image[0]) ** 2 + (x_2 - image[1]) ** 2 - (z_1 - image[0]) ** 2 - (z_2 - image[1]) ** 2
-    yield at_least(k_1 * along**2 + k_2 * across**2), a_x - a_z
+    yield at_least((k_1 * along**2 + k_2 * across**2) / turn), a_x - a_z
 
 
 S_12, C_12 = real("S_12 C_12")
@@ -390,17 +388,15 @@ def not_optimal_transport():
     """The probability-flow map is not optimal in general: on four Gaussians its Jacobian at 0 is not symmetric.
 
     They have variance s, weights q/2 at +-(a, 0) and (1 - q)/2 at +-(b_1, b_2); r is the first pair's responsibility.
-    The map from variance s to s + h has, by sde.flow_twist, A_12 - A_21 = twist h^3 + O(h^4) there: not 0 unless the
-    pairs are parallel, orthogonal or as far out as each other. By sde.optimal_is_curl_free it is not optimal.
+    The map from variance s to s + h has, by sde.flow_twist and with the H of sde.centre_hessian, A_12 - A_21 =
+    twist h^3 + O(h^4) there: not 0 unless the pairs are parallel, orthogonal or as far out as each other. By
+    sde.optimal_is_curl_free it is not optimal.
     """
     responsibility = yield let("responsibility", near / (near + far))
     twist = yield let(
         "twist", responsibility * (1 - responsibility) * a**2 * b_1 * b_2 * (a**2 - b_1**2 - b_2**2) / (48 * s**6)
     )
-    H_12, H_gap = at_centre(MIXED), at_centre(BALANCE)
-    mixed = (1 - responsibility) * b_1 * b_2 / s**2
+    H_12 = (1 - responsibility) * b_1 * b_2 / s**2
+    H_gap = (responsibility * a**2 + (1 - responsibility) * (b_1**2 - b_2**2)) / s**2
     yield (H_12 * Derivative(H_gap, s) - Derivative(H_12, s) * H_gap) / 24  # [H', H]_12/24
-    yield by(centre_hessian, chain=2), (mixed * Derivative(H_gap, s) - Derivative(mixed, s) * H_gap) / 24
-    balance = (responsibility * a**2 + (1 - responsibility) * (b_1**2 - b_2**2)) / s**2
-    yield by(centre_hessian, chain=3), (mixed * Derivative(balance, s) - Derivative(mixed, s) * balance) / 24
     yield algebra, twist

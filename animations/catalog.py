@@ -77,13 +77,54 @@ FIGURES: tuple[Drawing, ...] = (
     ),
     Drawing(
         "generative.wasserstein_shift",
-        "Laws that do not overlap: JS says log 2, and W_1 how far",
+        "Laws that do not overlap: JS says log 2, $W_1$ how far",
         ("generative.js_disjoint", "generative.js"),
     ),
     Drawing(
         "generative.non_saturating_gradient",
         "Hold the discriminator still: whose gradient a GAN's generator follows",
         ("generative.saturating_gradient", "generative.discriminator_followed"),
+    ),
+    Drawing(
+        "score.memorisation",
+        "The perfect denoiser of a training set gives the training set back",
+        ("score.memorisation_share", "score.memorisation_flow"),
+    ),
+    Drawing(
+        "probability.change_of_variables_1d",
+        "The density of y = g(x), and what is lost where g is not monotone",
+        ("probability.square",),
+    ),
+    Drawing("probability.fid_bias", "FID of too few samples is too large", ("probability.fid_positive",)),
+    Drawing(
+        "vae.posterior_collapse_beta",
+        "Posterior collapse: which latents live, and which die",
+        ("vae.beta_ppca", "vae.latent_rate"),
+    ),
+    Drawing(
+        "vae.diagonal_encoder",
+        "What an encoder with independent coordinates misses",
+        ("vae.posterior_precision", "vae.diagonal_gap"),
+    ),
+    Drawing(
+        "vae.iwae_monotone",
+        "More draws, a tighter bound",
+        ("vae.leave_one_out", "vae.iwae_bound"),
+    ),
+    Drawing(
+        "vdm.schedule_invariance",
+        "Every schedule pays the same number of nats, each at its own time",
+        ("vdm.signed_integral", "vdm.i_mmse_gaussian"),
+    ),
+    Drawing(
+        "vdm.refinement",
+        "More steps, a lower bound: if the error falls as SNR rises",
+        ("vdm.refinement_limit", "vdm.step"),
+    ),
+    Drawing(
+        "vdm.time_density",
+        "Which times to draw: in proportion to the root mean square of the loss",
+        ("vdm.time_density_level",),
     ),
 )
 

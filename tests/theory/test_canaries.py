@@ -2,7 +2,7 @@
 
 import pytest
 
-from theory.proof import WEAKENED, check
+from theory.proof import WEAKENED, check, session
 from verify.aviary import CANARIES
 from verify.canaries import Canary, line_is, refused
 
@@ -43,6 +43,12 @@ def test_the_claim_a_canary_is_near_to_is_true(name):
 def test_an_edit_changes_the_claim(name):
     true, false = CANARIES[name].true_claim, CANARIES[name].false_claim()
     assert (false.derivation(), false.suppose) != (true.derivation(), true.suppose)
+
+
+def test_every_topic_has_its_lies():
+    told = {canary.claim.split(".")[0] for canary in CANARIES.values()}
+    assert told >= {id.split(".")[0] for path in session.files() for id in session.ids_in(path)}
+    assert len(CANARIES) >= 150
 
 
 def test_an_edit_that_changes_nothing_is_no_canary():

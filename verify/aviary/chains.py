@@ -342,4 +342,18 @@ CHAINS = (
         "the integral of a linear beta is its end value",
         "linear_beta_schedule(10) of denoising-diffusion-pytorch: beta = 2",
     ),
+    Canary(
+        "schedule-linspace-open",
+        "schedule.grid_linspace",
+        line_is(4, lambda e: e + 1),
+        "the linspace grid reaches T",
+        "off by one in the last index",
+    ),
+    Canary(
+        "schedule-trailing-end",
+        "schedule.grid_trailing",
+        line_is(4, lambda e: e - 1),
+        "the trailing grid's last point before the data is one stride lower, at 0 or below",
+        "diffusers, trailing: float steps that end in -1 for 62 numbers of steps",
+    ),
 )

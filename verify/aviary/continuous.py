@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sympy import Derivative, Rational
+from sympy import Add, Derivative, Integral, Rational, sqrt
 
-from theory import score, sde, solver
+from theory import likelihood, score, sde, solver
 from theory.proof import up_to
-from verify.canaries import Canary, certificate_is, line_is, named, part_is, raised, rule_is, unsupposed
+from verify.canaries import Canary, certificate_is, line_is, named, part_is, raised, rule_is, unsupposed, wider
 
 STUDENT = "students' scripts"
 
@@ -215,5 +215,147 @@ CONTINUOUS = (
         part_is("state", lambda e: 2 - e),
         "Euler's step away from the data",
         "time direction slips",
+    ),
+    Canary(
+        "sde-hutchinson-diagonal",
+        "sde.hutchinson_variance_rademacher",
+        line_is(2, lambda e: e + 2 * likelihood.A_ii**2),
+        "random signs cost the diagonal as Gaussian probes do",
+        "Hutchinson's variance quoted for the other probe",
+    ),
+    Canary(
+        "sde-likelihood-direction",
+        "sde.flow_likelihood",
+        line_is(3, lambda e: e - 2 * Add(*(a for a in e.args if a.has(Integral)))),
+        "log p_0 = log p_1 - int div v",
+        "the time direction slips in likelihood code",
+    ),
+    Canary(
+        "sde-kl-contraction-half",
+        "sde.kl_derivative",
+        line_is(3, lambda e: 2 * e),
+        "KL falls at the rate g^2 times the scores' squared distance",
+        STUDENT,
+    ),
+    Canary(
+        "sde-girsanov-half",
+        "sde.girsanov",
+        part_is("step", lambda e: 2 * e),
+        "the KL of two diffusions is E int (a - b)^2/g^2",
+        "Girsanov's weight and its mean confused",
+    ),
+    Canary(
+        "sde-ode-bounded",
+        "sde.likelihood_weighting",
+        unsupposed,
+        "the weighted loss bounds the likelihood of any sampler",
+        "likelihood weighting quoted for the ODE",
+    ),
+    Canary(
+        "sde-corrector-unbiased",
+        "sde.corrector_bias",
+        part_is("stationary", lambda e: named(e, "v")),
+        "corrector steps settle at the law's own variance",
+        "predictor-corrector samplers called exact in the corrector",
+    ),
+    Canary(
+        "sde-reverse-gaussian",
+        "sde.reverse_kernel_gaussian",
+        raised(4),
+        "the reverse kernel's skewness is an order smaller than it is",
+        STUDENT,
+    ),
+    Canary(
+        "sde-quantiles-anyhow",
+        "sde.flow_quantile",
+        unsupposed,
+        "every flow keeps the mass to its left",
+        "the hypothesis that papers leave out",
+    ),
+    Canary(
+        "sde-speciation-noise",
+        "sde.speciation",
+        part_is("margin", lambda e: e + 2 * named(e, "sigma") ** 2),
+        "modes part where alpha^2 (m^2 - v) = -sigma^2",
+        STUDENT,
+    ),
+    Canary(
+        "sde-spectrum-fine-first",
+        "sde.spectrum",
+        part_is("crossing", lambda e: 1 / e),
+        "fine frequencies appear before coarse ones",
+        STUDENT,
+    ),
+    # ---- vdm
+    Canary(
+        "vdm-weight-half",
+        "vdm.step",
+        part_is("weight", lambda e: 2 * e),
+        "a step costs the whole gain in SNR, not half of it",
+        "VDM code: the factor 1/2 taken twice, or not at all",
+    ),
+    Canary(
+        "vdm-eps-weight",
+        "vdm.nelbo_eps",
+        line_is(2, lambda e: -e * named(e, "eps")),
+        "an error of x0 is eps times one of eps",
+        STUDENT,
+    ),
+    Canary(
+        "vdm-refinement-free",
+        "vdm.refinement",
+        wider("drop", "real"),
+        "refining the grid never raises the bound, whatever the denoiser",
+        "the hypothesis that papers leave out",
+    ),
+    Canary(
+        "vdm-any-schedule",
+        "vdm.schedule_invariance",
+        line_is(2, lambda e: 2 * e),
+        "in time the bound is int -SNR' m dt",
+        STUDENT,
+    ),
+    Canary(
+        "vdm-i-mmse-nats",
+        "vdm.i_mmse_gaussian",
+        line_is(6, lambda e: 2 * e),
+        "dI/dsnr = mmse",
+        "I-MMSE in the complex case, used for the real one",
+    ),
+    # ---- edm
+    Canary(
+        "edm-c-out-without-data",
+        "edm.c_out",
+        part_is("c_out", lambda e: e / named(e, "sigma_data")),
+        "c_out without its sigma_data",
+        "preconditioning copied for data of unit variance",
+    ),
+    Canary(
+        "edm-c-skip-square",
+        "edm.c_skip",
+        part_is("c_skip", lambda e: sqrt(e)),
+        "c_skip = sigma_data/sqrt(sigma^2 + sigma_data^2)",
+        STUDENT,
+    ),
+    Canary(
+        "edm-churn-noise",
+        "edm.churn",
+        part_is("noise", lambda e: e * sqrt(named(e, "gamma"))),
+        "churn's noise is sigma_hat - sigma",
+        "standard deviations subtracted in the place of variances",
+    ),
+    Canary(
+        "edm-heun-order",
+        "edm.heun_order",
+        raised(2),
+        "Heun's step has a local error of O(h^4)",
+        "an order read off a plot",
+    ),
+    Canary(
+        "edm-ema-exponent",
+        "edm.power_function_ema",
+        part_is("decay", lambda e: e ** (named(e, "gamma") / (named(e, "gamma") + 1))),
+        "the power profile's decay is (1 - 1/t)^gamma",
+        STUDENT,
     ),
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sympy import Derivative, exp, log, sqrt
+from sympy import Derivative, Integer, Mul, exp, log, sqrt
 
-from theory import gaussian, probability, vae
+from theory import gaussian, generative, probability, vae
 from theory.proof import at_most, minimum, normal, parts
-from verify.canaries import Canary, exchanged, in_line, line_is, looser, part_is, rule_is, wider
+from verify.canaries import Canary, exchanged, in_line, line_is, looser, named, part_is, rule_is, wider
 
 STUDENT = "students' scripts"
 
@@ -219,5 +219,119 @@ LAWS = (
         wider("B", "real"),
         "a latent direction collapses whatever its eigenvalue",
         "the threshold left out of the statement",
+    ),
+    Canary(
+        "probability-density-without-slope",
+        "probability.change_of_variables_2d",
+        line_is(6, lambda e: Mul(*(a for a in e.args if not a.has(Derivative)))),
+        "in the plane the density is carried along as it is, without the Jacobian",
+        "normalizing-flow code that forgets a layer's log-determinant",
+    ),
+    Canary(
+        "probability-mean-of-means",
+        "probability.monte_carlo_error",
+        line_is(6, lambda e: e * (named(e, "n") + 1)),
+        "averaging leaves the variance as it is",
+        STUDENT,
+    ),
+    Canary(
+        "probability-fid-unbiased",
+        "probability.fid_bias",
+        part_is("leading", lambda e: e / 3),
+        "FID's bias is that of the means alone",
+        STUDENT,
+    ),
+    # ---- generative
+    Canary(
+        "generative-kl-symmetric",
+        "generative.reverse_kl",
+        line_is(2, Integer(0)),
+        "KL(p || q) = KL(q || p)",
+        STUDENT,
+    ),
+    Canary(
+        "generative-pinsker-four",
+        "generative.pinsker",
+        line_is(3, lambda e: 2 * e),
+        "KL >= 4 (p - q)^2",
+        "Pinsker's constant misremembered",
+    ),
+    Canary(
+        "generative-js-one",
+        "generative.js",
+        line_is(7, lambda e: e / 2),
+        "JS is at most log(2)/2",
+        STUDENT,
+    ),
+    Canary(
+        "generative-chain-rule-first",
+        "generative.chain_rule",
+        line_is(2, lambda e: e.subs(named(e, "n"), named(e, "n") + 1)),
+        "the chain rule with one factor too many",
+        STUDENT,
+    ),
+    Canary(
+        "generative-flow-inverse",
+        "generative.flow_density",
+        line_is(2, lambda e: e.replace(lambda n: isinstance(n, Derivative), lambda n: 1 / n)),
+        "the density divided by the slope of the inverse map, not multiplied",
+        "normalizing-flow code: log-determinant of the wrong direction",
+    ),
+    Canary(
+        "generative-discriminator-turned",
+        "generative.optimal_discriminator",
+        part_is("discriminator", lambda e: 1 - e),
+        "D* = q/(p + q)",
+        STUDENT,
+    ),
+    Canary(
+        "generative-gan-value",
+        "generative.gan_value",
+        line_is(3, lambda e: e + log(2)),
+        "the GAN's value at D* is 2 JS - log 2",
+        STUDENT,
+    ),
+    Canary(
+        "generative-gan-converges",
+        "generative.bilinear_simultaneous",
+        line_is(4, lambda e: e.subs(generative.h, 0)),
+        "simultaneous gradient steps on x y turn in circles",
+        "the continuous-time picture, drawn for finite steps",
+    ),
+    Canary(
+        "generative-penalty-square",
+        "generative.gradient_penalty",
+        part_is("discriminator", lambda e: e.subs(generative.weight, 2 * generative.weight)),
+        "the penalty's gradient with its factor 2 left in",
+        "R1 regularisation with and without the half",
+    ),
+    # ---- vae
+    Canary(
+        "vae-beta-threshold",
+        "vae.posterior_collapse_beta",
+        wider("B", "real"),
+        "the beta-VAE's direction collapses whatever its eigenvalue",
+        "the threshold left out of the statement",
+    ),
+    Canary(
+        "vae-diagonal-gap-sign",
+        "vae.diagonal_encoder",
+        part_is("gap", lambda e: -e),
+        "a diagonal encoder gains nats on correlated posteriors",
+        STUDENT,
+    ),
+    Canary(
+        "vae-iwae-turned",
+        "vae.iwae_bound",
+        line_is(5, lambda e: e - 1),
+        "the importance-weighted bound lies below the evidence by a nat or more",
+        STUDENT,
+    ),
+    Canary(
+        "vae-leave-one-out",
+        "vae.leave_one_out",
+        line_is(4, lambda e: e * 2),
+        "the mean of leave-one-out means is not the mean",
+        STUDENT,
     ),
 )

@@ -249,32 +249,41 @@ def data_bits_per_dim(nll: Real, d: int, n: int) -> Real:
 
 @unproved("one Monte Carlo draw of the sum that ddpm.bound proves; its mean over the generator is the bound")
 def variational_bound(
-    denoiser: Callable[[Tensor, Tensor], Tensor],
+    denoiser: Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor]],
     x_0: Float[Tensor, "batch dim"],
     betas: Float[Tensor, " T"],
-    Sigma: Float[Tensor, " T"],
+    Sigma: Float[Tensor, " T"] | None,
     generator: torch.Generator,
     levels: int | None = None,
 ) -> Float[Tensor, "T+1 batch"]:
     """Terms L_0, L_1, ..., L_T of the bound, nats per point; summed over the first axis: one draw of a bound on -log p.
 
     `denoiser(x_t, t)` predicts x_0, t = k / T a 0-dim tensor. `betas[k - 1]`, `Sigma[k - 1]` belong to step k; Sigma[0]
-    is the decoder's variance, > 0. Each term has its own independent x_t ~ q(x_t | x_0): T calls of the model.
-    L_0 is the discretised decoder's when `levels` is given, and minus the Gaussian log-density of x_0 when it is not.
+    is the decoder's variance, > 0. With Sigma None the model says its own: it returns (D, Sigma), see `bound.learned`,
+    for a variance that differs from point to point. Each term has its own independent x_t ~ q(x_t | x_0): T calls of
+    the model. L_0 is the discretised decoder's when `levels` is given, and minus the Gaussian log-density of x_0 when
+    it is not.
     """
     T = len(betas)
-    if x_0.ndim != 2 or betas.ndim != 1 or T == 0 or Sigma.shape != betas.shape:
+    if x_0.ndim != 2 or betas.ndim != 1 or T == 0 or (Sigma is not None and Sigma.shape != betas.shape):
+        told = None if Sigma is None else tuple(Sigma.shape)
         raise ValueError(
-            f"variational_bound: x_0 {tuple(x_0.shape)}, betas {tuple(betas.shape)}, Sigma {tuple(Sigma.shape)}; "
+            f"variational_bound: x_0 {tuple(x_0.shape)}, betas {tuple(betas.shape)}, Sigma {told}; "
             "expected [batch, dim], [T] and [T] with T >= 1"
         )
     alpha_bar = torch.cat([betas.new_ones(1), torch.cumprod(1 - betas, 0)])
     terms = []
     for k in range(1, T + 1):
-        alpha_bar_s, beta_t, variance = alpha_bar[k - 1], betas[k - 1], Sigma[k - 1]
+        alpha_bar_s, beta_t = alpha_bar[k - 1], betas[k - 1]
         noise = torch.randn(x_0.shape, dtype=x_0.dtype, device=x_0.device, generator=generator)
         x_t = forward_mean(x_0, alpha_bar_s, beta_t) + torch.sqrt(forward_variance(alpha_bar_s, beta_t)) * noise
-        D = denoiser(x_t, betas.new_tensor(k / T))
+        said = denoiser(x_t, betas.new_tensor(k / T))
+        if isinstance(said, tuple) and Sigma is None:
+            D, variance = said
+        elif isinstance(said, Tensor) and Sigma is not None:
+            D, variance = said, Sigma[k - 1]
+        else:
+            raise ValueError("variational_bound: give Sigma, or a model that returns (D, Sigma); one of the two")
         if k > 1:
             squared = weight_x0(alpha_bar_s, beta_t, variance) * (x_0 - D) ** 2
             term = squared + variance_kl(alpha_bar_s, beta_t, variance)

@@ -21,6 +21,7 @@ from torch import Generator, Tensor
 from diffusion.binding import formula, unproved
 
 Kind = Literal["rademacher", "gaussian"]
+TOGETHER = 64  # probes whose backward passes run as one: it takes the memory of so many batches
 
 
 @unproved("draws random numbers; the moments they need are sde.hutchinson_unbiased's")
@@ -47,7 +48,11 @@ def quadratic_forms(
     y, pullback = torch.func.vjp(function, x)[:2]
     if y.shape != x.shape:
         raise ValueError(f"function returned shape {tuple(y.shape)} for x of shape {tuple(x.shape)}: expected the same")
-    return y, torch.stack([(pullback(v)[0] * v).flatten(1).sum(1) for v in probes])
+
+    def form(v: Tensor) -> Tensor:
+        return (pullback(v)[0] * v).flatten(1).sum(1)
+
+    return y, torch.func.vmap(form, chunk_size=TOGETHER)(probes)
 
 
 @unproved("one-hot vectors")

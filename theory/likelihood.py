@@ -198,51 +198,43 @@ lam = positive("lambda")
 p_t, q_t, a_t, b_t, s_t = p(x, t), q(x, t), a(x, t), b_(x, t), s(x, t)
 noise2 = g(t) ** 2
 score_p, score_q = Derivative(log(p_t), x), Derivative(log(q_t), x)
-kl = integral(p_t * (log(p_t) - log(q_t)), x)
+apart = score_p - score_q
+ratio = log(p_t) - log(q_t)
+kl = integral(p_t * ratio, x)
+kl_rate = integral((ratio + 1) * Derivative(p_t, t) - p_t / q_t * Derivative(q_t, t), x)
 
 
-def flux(drift: Expr, law: Expr, spread: Expr) -> Expr:
-    """Of probability: drift law - (spread/2) law_x, spread = g^2; the Fokker-Planck equation is law_t = -flux_x."""
-    return drift * law - spread / 2 * Derivative(law, x)
-
-
-def moved(law: Expr, of: Expr) -> Suppose:
-    """law_t = -of_x."""
-    return suppose(Derivative(law, t), -Derivative(of, x))
-
-
-def kl_certificate(of_p: Expr, of_q: Expr) -> Expr:
-    """What is integrated by parts: the rest of d/dt KL is (score_p - score_q) (flux of p - p/q flux of q)."""
-    return -of_p * (log(p_t) - log(q_t) + 1) + p_t / q_t * of_q
-
-
-same = flux(a_t, p_t, noise2), flux(a_t, q_t, noise2)
+def carried(law: Expr, velocity: Expr) -> Suppose:
+    """The continuity equation: the law is carried with this velocity."""
+    return suppose(Derivative(law, t), -Derivative(velocity * law, x))
 
 
 @claim(
-    "sde.kl_derivative",
+    "sde.kl_flow",
     week=5,
-    source="Song et al. 2021 (ML), thm 1; Lyu 2009",
-    covers="sde.kl_derivative",
-    hypotheses=[moved(p_t, same[0]), moved(q_t, same[1])],
+    source="Lyu 2009, thm 1; Albergo et al. 2023, prop. 2.21",
+    hypotheses=[carried(p_t, a_t), carried(q_t, b_t)],
 )
-def kl_derivative():
-    "Two laws under one SDE, dx = a dt + g dW: d/dt KL(p || q) = -(g^2/2) E_p (score_p - score_q)^2, whatever a is."
+def kl_flow():
+    """Two laws carried with velocities a and b: d/dt KL(p || q) = E_p (score_p - score_q) (a - b).
+
+    Every diffusion is such a law: drift F and noise g carry p with the velocity F - (g^2/2) score_p.
+    """
     yield Derivative(kl, t)
-    change = (log(p_t) - log(q_t) + 1) * Derivative(p_t, t) - p_t / q_t * Derivative(q_t, t)
-    yield leibniz, integral(change, x)
-    yield parts(x, kl_certificate(*same)), -noise2 / 2 * integral(p_t * (score_p - score_q) ** 2, x)
+    yield leibniz, kl_rate
+    yield kl_rate
+    yield parts(x, p_t * (b_t - a_t * (ratio + 1))), integral(p_t * apart * (a_t - b_t), x)
 
 
 x_1, x_2 = real("x_1 x_2")
-plane_p, plane_q = (function(name, kind="positive")(x_1, x_2, t) for name in ("p", "q"))
 axes = (x_1, x_2)
-drifts = (function("F_1")(x_1, x_2, t), function("F_2")(x_1, x_2, t))
+plane_p, plane_q = (function(name, kind="positive")(*axes, t) for name in ("p", "q"))
+velocities_p, velocities_q = (tuple(function(f"{name}_{i}")(*axes, t) for i in (1, 2)) for name in ("a", "b"))
 
 
-def plane_flux(law: Expr) -> list[Expr]:
-    """The flux of a law in the plane, coordinate by coordinate."""
-    return [drifts[i] * law - noise2 / 2 * Derivative(law, axes[i]) for i in range(2)]
+def divergence(flux: list[Expr]) -> Expr:
+    """Of a flux in the plane."""
+    return Derivative(flux[0], x_1) + Derivative(flux[1], x_2)
 
 
 @claim(
@@ -250,70 +242,91 @@ def plane_flux(law: Expr) -> list[Expr]:
     week=5,
     source="Lyu 2009, thm 1",
     hypotheses=[
-        suppose(Derivative(law, t), -sum(Derivative(plane_flux(law)[i], axes[i]) for i in range(2)))
-        for law in (plane_p, plane_q)
+        suppose(Derivative(plane_p, t), -divergence([v * plane_p for v in velocities_p])),
+        suppose(Derivative(plane_q, t), -divergence([v * plane_q for v in velocities_q])),
     ],
 )
 def kl_flux():
-    """In the plane too KL's density p log(p/q) loses (g^2/2) p |score_p - score_q|^2, and else changes by a divergence.
+    """In the plane KL's density p log(p/q) gains p (score_p - score_q).(a - b), and else changes by a divergence.
 
     Of a divergence nothing is left in the integral; every pair of coordinates is like this one.
     """
     ratio = log(plane_p) - log(plane_q)
     yield Derivative(plane_p * ratio, t)
-    carried = [
-        (ratio + 1) * of_p - plane_p / plane_q * of_q
-        for of_p, of_q in zip(plane_flux(plane_p), plane_flux(plane_q), strict=True)
-    ]
-    apart = sum(Derivative(ratio, axis) ** 2 for axis in axes)
-    yield algebra, -sum(Derivative(carried[i], axes[i]) for i in range(2)) - noise2 / 2 * plane_p * apart
+    both = list(zip(velocities_p, velocities_q, strict=True))
+    gained = sum(Derivative(ratio, axis) * (v - w) for axis, (v, w) in zip(axes, both, strict=True))
+    yield algebra, plane_p * gained - divergence([plane_p * (v * (ratio + 1) - w) for v, w in both])
 
 
-other = flux(a_t, p_t, noise2), flux(b_t, q_t, noise2)
-needed = (a_t - b_t) / noise2  # the difference of scores at which the bound below is attained
-lost = (score_p - score_q - needed) ** 2
+def diffused(law: Expr, drift: Expr, spread: Expr) -> Suppose:
+    """The Fokker-Planck equation with this drift and noise^2 = spread (negative: run back in time)."""
+    return suppose(Derivative(law, t), -Derivative(drift * law, x) + spread / 2 * Derivative(law, (x, 2)))
+
+
+def flows(velocity_p: Expr, velocity_q: Expr) -> object:
+    """By sde.kl_flow with these velocities."""
+    return by(kl_flow, {a: Lambda((x, t), velocity_p), b_: Lambda((x, t), velocity_q)}, chain=1)
+
+
+@claim(
+    "sde.kl_derivative",
+    week=5,
+    source="Song et al. 2021 (ML), thm 1; Lyu 2009",
+    covers="sde.kl_derivative",
+    hypotheses=[diffused(p_t, a_t, noise2), diffused(q_t, a_t, noise2)],
+)
+def kl_derivative():
+    "Two laws under one SDE, dx = a dt + g dW: d/dt KL(p || q) = -(g^2/2) E_p (score_p - score_q)^2, whatever a is."
+    yield Derivative(kl, t)
+    yield leibniz, kl_rate
+    velocities = a_t - noise2 / 2 * score_p, a_t - noise2 / 2 * score_q
+    yield flows(*velocities), -noise2 / 2 * integral(p_t * apart**2, x)
+
+
+lost = noise2 / 2 * integral(p_t * (apart - (a_t - b_t) / noise2) ** 2, x)
 
 
 @claim(
     "sde.kl_drifts",
     week=5,
     source="Chen et al. 2023 (Improved analysis), lemma 6",
-    hypotheses=[moved(p_t, other[0]), moved(q_t, other[1])],
+    hypotheses=[diffused(p_t, a_t, noise2), diffused(q_t, b_t, noise2)],
 )
 def kl_drifts():
-    "SDEs of one noise g and drifts a and b: KL(p || q) grows at most by E_p (a - b)^2/(2 g^2), and by how much less."
-    yield Derivative(kl, t)
-    change = (log(p_t) - log(q_t) + 1) * Derivative(p_t, t) - p_t / q_t * Derivative(q_t, t)
-    yield leibniz, integral(change, x)
-    apart = score_p - score_q
-    yield parts(x, kl_certificate(*other)), integral(p_t * apart * (a_t - b_t - noise2 / 2 * apart), x)
+    """SDEs of one noise g and drifts a and b: KL(p || q) grows at most by E_p (a - b)^2/(2 g^2), and by how much less.
+
+    The first line is d/dt KL, as in sde.kl_flow.
+    """
     bound = integral(p_t * (a_t - b_t) ** 2, x) / (2 * noise2)
-    yield algebra, bound - noise2 / 2 * integral(p_t * lost, x)
-    yield at_most(noise2 / 2 * integral(p_t * lost, x)), bound
+    yield kl_rate
+    yield flows(a_t - noise2 / 2 * score_p, b_t - noise2 / 2 * score_q), bound - lost
+    yield at_most(lost), bound
 
 
-forward = flux(a_t, p_t, noise2)
-backward = flux(a_t - (1 + lam**2) / 2 * noise2 * s_t, q_t, -(lam**2) * noise2)
+wrong, unlike = s_t - score_p, s_t - score_q
+half = (1 + lam**2) / 2
 
 
 @claim(
     "sde.kl_model",
     week=5,
     source="Song et al. 2021 (ML), thm 1; Lu et al. 2022, eq. 11",
-    hypotheses=[moved(p_t, forward), moved(q_t, backward)],
+    hypotheses=[
+        diffused(p_t, a_t, noise2),
+        diffused(q_t, a_t - half * noise2 * s_t, -(lam**2) * noise2),
+    ],
 )
 def kl_model():
     """p diffuses, q is drawn back with a model s of the score: KL(p || q) falls at most by a factor times the loss.
 
     The loss is (g^2/2) E_p (s - score_p)^2. The noise of q is lambda g, the factor (lambda + 1/lambda)^2/4: least, 1,
-    at lambda = 1, the SDE, and without bound as lambda -> 0, the ODE. The fall itself knows q's score; no loss does.
+    at lambda = 1, the SDE, and without bound as lambda -> 0, the ODE. The fall itself, minus the second line, knows q's
+    score; no loss does. The first line is d/dt KL, as in sde.kl_flow.
     """
     factor = yield let("factor", (lam + 1 / lam) ** 2 / 4)
-    yield Derivative(kl, t)
-    change = (log(p_t) - log(q_t) + 1) * Derivative(p_t, t) - p_t / q_t * Derivative(q_t, t)
-    yield leibniz, integral(change, x)
-    wrong, unlike, apart = s_t - score_p, s_t - score_q, score_p - score_q
-    yield parts(x, kl_certificate(forward, backward)), noise2 / 2 * integral(p_t * apart * (wrong + lam**2 * unlike), x)
+    yield kl_rate
+    velocities = a_t - noise2 / 2 * score_p, a_t - noise2 * (half * s_t - lam**2 / 2 * score_q)
+    yield flows(*velocities), noise2 / 2 * integral(p_t * apart * (wrong + lam**2 * unlike), x)
     square = (lam * apart + (lam + 1 / lam) / 2 * wrong) ** 2
     yield at_least(noise2 / 2 * integral(p_t * square, x)), -factor * noise2 / 2 * integral(p_t * wrong**2, x)
 

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion.likelihood import log_likelihood
+from diffusion import hutchinson
+from diffusion.likelihood import estimate, gaussian_prior, log_likelihood
 from diffusion.schedules import SCHEDULES, Schedule
-from toy.mixture import Mixture
+from toy.field import Field
+from toy.mixture import Mixture, gaussian
 
 DOUBLE = torch.float64
 CORRELATED = torch.tensor([[1.0, 0.6], [0.6, 0.5]])
@@ -84,6 +86,103 @@ def test_hutchinson_is_exact_on_average_over_all_signs(probes: int) -> None:
     assert levels[0] + levels[-1] == pytest.approx(0, abs=2e-5)
 
 
+@pytest.mark.parametrize("schedule_name", ["vp_linear", "sub_vp", "cosine", "flow", "ve", "edm"])
+def test_images_of_a_random_field_under_every_schedule(schedule_name: str) -> None:
+    """[batch, 1, 4, 4], the denoiser a Wiener filter over all pixels: every off-diagonal and every time counts.
+
+    The exact prior; then the one for mean 0 and the pixels' variance, whose error is KL-small but not nothing.
+    """
+    world, schedule = Field("field", (1, 4, 4)), SCHEDULES[schedule_name]()
+    x = world.image(world.sample(3, torch.Generator().manual_seed(0)))
+
+    def at(t: float) -> Callable[[Tensor], Tensor]:
+        alpha, sigma = (f(torch.tensor(t, dtype=DOUBLE)) for f in (schedule.alpha, schedule.sigma))
+        return lambda x: world.log_density(world.flat(x), alpha, sigma)
+
+    def denoiser(x: Tensor, t: Tensor) -> Tensor:
+        return world.image(world.denoiser(world.flat(x), schedule.alpha(t), schedule.sigma(t)))
+
+    run = {"start": 0.01, "rtol": 1e-7, "atol": 1e-7}
+    value = log_likelihood(denoiser, schedule, x, log_prior=at(1.0), **run)
+    torch.testing.assert_close(value, at(0.01)(x), rtol=0, atol=2e-5)
+    matched = log_likelihood(denoiser, schedule, x, log_prior=gaussian_prior(schedule, 0.0, 1.0), **run)
+    assert (matched - value).abs().max() < 0.05
+
+
+def test_priors_say_which_gaussian_stands_at_the_end() -> None:
+    """VE: sigma(1) = 50 and alpha(1) = 1, so data of mean 40 is not noise of mean 0; given its moments all is exact."""
+    world, schedule = (
+        gaussian("far", torch.tensor([40.0, -10.0]), torch.diag(torch.tensor([4.0, 1.0]))),
+        SCHEDULES["ve"](),
+    )
+    x, run = torch.tensor([[40.0, -10.0]], dtype=DOUBLE), {"start": 0.1, "rtol": 1e-8, "atol": 1e-8}
+    truth = exact(world, schedule, 0.1)(x)
+    known = gaussian_prior(schedule, torch.tensor([40.0, -10.0]), torch.tensor([4.0, 1.0]))
+    noise = gaussian_prior(schedule)
+    z = torch.tensor([[3.0, -7.0]], dtype=DOUBLE)
+    torch.testing.assert_close(known(z), exact(world, schedule, 1.0)(z), rtol=1e-12, atol=0)
+    torch.testing.assert_close(noise(z), -(z**2).sum(1) / 5000 - math.log(2 * math.pi * 2500), rtol=1e-12, atol=0)
+    value = log_likelihood(denoiser(world, schedule), schedule, x, log_prior=known, **run)
+    torch.testing.assert_close(value, truth, rtol=0, atol=1e-6)
+    default = log_likelihood(denoiser(world, schedule), schedule, x, **run)
+    lost = 1700 / 5000 - math.log(2504 * 2501 / 2500**2) / 2  # by the wrong mean, and won by the smaller variances
+    torch.testing.assert_close(truth - default, torch.full_like(truth, lost), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind, d", [("rademacher", 4), ("gaussian", 3)])
+def test_variance_of_the_quadratic_form(kind: hutchinson.Kind, d: int) -> None:
+    """Mean and variance of v^T A v over all 2^d signs, or Gauss-Hermite nodes, which are exact for fourth moments."""
+    A = torch.randn(d, d, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+    if kind == "rademacher":
+        node, weight = torch.tensor([-1.0, 1.0], dtype=DOUBLE), torch.tensor([0.5, 0.5], dtype=DOUBLE)
+    else:
+        node, weight = (
+            torch.tensor(v, dtype=DOUBLE) for v in ([-math.sqrt(3), 0, math.sqrt(3)], [1 / 6, 2 / 3, 1 / 6])
+        )
+    v, w = torch.cartesian_prod(*[node] * d), torch.cartesian_prod(*[weight] * d).prod(-1)
+    forms = torch.einsum("ni,ij,nj->n", v, A, v)
+    mean = w @ forms
+    assert float(mean) == pytest.approx(float(A.trace()), rel=1e-12)
+    assert float(w @ (forms - mean) ** 2) == pytest.approx(float(hutchinson.variance(A, kind)), rel=1e-12)
+    symmetric = (A + A.T) / 2
+    norm, diagonal = float((symmetric**2).sum()), float((A.diagonal() ** 2).sum())
+    expected = 2 * (norm - (diagonal if kind == "rademacher" else 0))
+    assert float(hutchinson.variance(A.expand(2, d, d), kind)[1]) == pytest.approx(expected, rel=1e-12)
+
+
+def test_probes_are_what_they_are_called() -> None:
+    x = torch.zeros(3, 1, 2, 2)
+    signs = hutchinson.probes("rademacher", 500, x, torch.Generator().manual_seed(0))
+    normal = hutchinson.probes("gaussian", 500, x, torch.Generator().manual_seed(0))
+    assert signs.shape == normal.shape == (500, 3, 1, 2, 2)
+    assert signs.dtype == normal.dtype == torch.float32
+    assert set(signs.unique().tolist()) == {-1.0, 1.0}
+    assert abs(float(signs.mean())) < 5 / math.sqrt(6000)
+    assert float(normal.var()) == pytest.approx(1, abs=5 * math.sqrt(2 / 6000))
+
+
+@pytest.mark.parametrize("kind", ["rademacher", "gaussian"])
+def test_estimates_are_unbiased_and_know_their_standard_error(kind: hutchinson.Kind) -> None:
+    """400 copies of one point, 4 probes each: z = (estimate - exact) has the mean 0 and the standard error that the
+    Jacobian's integral gives, which the average of the squared standard errors is too; 5 standard errors each."""
+    world, schedule, n, k = WORLDS["gaussian"], SCHEDULES["cosine"](), 400, 4
+    x = points(world, 1).expand(n, 2).clone()
+    D = denoiser(world, schedule)
+    run = {"start": 0.05, "log_prior": exact(world, schedule, 1.0), "rtol": 1e-5, "atol": 1e-5}
+    truth = log_likelihood(D, schedule, x[:1], **run)
+    nats, error = estimate(D, schedule, x, k, torch.Generator().manual_seed(1), kind=kind, **run)
+    off = nats - truth
+    assert abs(float(off.mean())) < 5 * float(off.std()) / math.sqrt(n)
+    # A Gaussian's denoiser is linear, so v^T (int b J dt) v is what each probe gathers.
+    t = torch.linspace(0.05, 1, 4001, dtype=DOUBLE)
+    a, s, a_dot, s_dot = schedule.kernel(t)
+    weight = (a_dot - a * s_dot / s)[:, None, None] * (a / s**2)[:, None, None]
+    J = torch.stack([world.posterior_covariance(x[:1], float(u), float(w))[0] for u, w in zip(a, s, strict=True)])
+    variance = float(hutchinson.variance(torch.trapezoid(weight * J, t, dim=0), kind)) / k
+    assert float((off**2).mean()) == pytest.approx(variance, rel=5 * math.sqrt(3 / n))
+    assert float((error**2).mean()) == pytest.approx(variance, rel=5 * math.sqrt(3 / n))
+
+
 def test_images_float32_and_constant_denoisers() -> None:
     """[batch, 1, 2, 2] of a standard normal, whose probability-flow ODE under VP stands still: log p is the prior's."""
     schedule, x = SCHEDULES["vp_linear"](), torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -108,6 +207,7 @@ def standard_normal(x: Tensor) -> Tensor:
         ({"start": 1.0}, "start"),
         ({"probes": 0, "generator": torch.Generator()}, "at least 1"),
         ({"probes": 2}, "torch.Generator"),
+        ({"probes": 2, "generator": torch.Generator(), "kind": "sphere"}, "rademacher or gaussian"),
     ],
 )
 def test_bad_input_gets_one_clear_line(how: dict[str, object], message: str) -> None:
@@ -119,3 +219,10 @@ def test_bad_input_gets_one_clear_line(how: dict[str, object], message: str) -> 
 def test_a_denoiser_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\(2, 1\)"):
         log_likelihood(lambda x, t: x[:, :1], SCHEDULES["flow"](), torch.zeros(2, 2, dtype=DOUBLE))
+
+
+def test_a_standard_error_needs_two_probes() -> None:
+    with pytest.raises(ValueError, match="at least 2"):
+        estimate(lambda x, t: x, SCHEDULES["flow"](), torch.zeros(2, 2, dtype=DOUBLE), 1, torch.Generator())
+    with pytest.raises(ValueError, match="sphere"):
+        hutchinson.variance(torch.eye(2), "sphere")

@@ -77,7 +77,7 @@ def test_score_is_the_gradient_and_covariance_the_jacobian(alpha, sigma):
 
 
 def test_draws_have_the_spectrum():
-    """2,000 fields of 64 pixels: the standardised modes' mean square within 5 standard errors, and each mode's in 5.5."""
+    """2,000 fields of 64 pixels: the modes' mean square within 5 standard errors of S, each mode's within 5.5."""
     world, n = make("field"), 2_000
     for x in (
         world.sample(n, seeded(2)),

@@ -5,7 +5,7 @@ r"""What a GAN's two players want, from the discriminator's logit l: D = 1/(1 + 
     non-saturating       -log D,      of slope D - 1                 the same sign, (1 - D)/D times as large
 
 At D*, held while the generator moves, the saturating loss has the gradient of 2 JS(p, q), the other one that of
-KL(q || p) - 2 JS(p, q). Differentiating through D* changes the second gradient: detach the discriminator.
+KL(q || p) - 2 JS(p, q). Differentiating through D* changes both: detach the discriminator.
 
 Source: Goodfellow et al. 2014; Arjovsky & Bottou 2017.
 """

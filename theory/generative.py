@@ -323,7 +323,6 @@ def energy_gradient():
 # -------------------------------------------------------------------------------------------- GANs: what is optimal
 
 D = unit("D")
-s = function("s", kind="smooth")  # a discriminator's logit
 l = real("l")
 
 
@@ -343,14 +342,11 @@ def optimal_discriminator():
 
 @claim("generative.gan_value", week=2, source="Goodfellow et al. 2014, thm 1", covers="generative.gan_value")
 def gan_value():
-    "No discriminator gains more than 2 JS - log 4, which D* does; s is the logit of any. Since JS >= 0, q = p is best."
-    p, q, any_D = data(x), model(x), 1 / (1 + exp(-s(x)))
-    gain = p * log(any_D) + q * log(1 - any_D)
-    yield integral(gain, x) + log(4)
-    yield normalised(data), integral(gain + log(2) * p, x) + log(2)
-    yield normalised(model), integral(gain + log(2) * p + log(2) * q, x)
-    best = by(optimal_discriminator, {at_p: p, at_q: q, D: any_D})
-    yield at_most(lambda gap: integral(gap, x), best), 2 * integral(js(p, q), x)
+    "What D* gains over all x is 2 JS - log 4, which no other discriminator exceeds; as JS >= 0, q = p makes it least."
+    p, q = data(x), model(x)
+    yield integral(p * log(p / (p + q)) + q * log(q / (p + q)), x)
+    yield normalised(model), integral(p * log(p / (p + q)) + q * log(2 * q / (p + q)), x) - log(2)
+    yield normalised(data), 2 * integral(js(p, q), x) - log(4)
 
 
 # --------------------------------------------------------------------------------------- GANs: the generator's losses
@@ -422,9 +418,9 @@ def non_saturating_gradient():
     covers="generative.gan_non_saturating_gradient",
 )
 def saturating_gradient():
-    """For the saturating loss E_q[log(1 - D*)] the gradient is that of 2 JS, whether D* is held or follows.
+    """The game's value E_p[log D*] + E_q[log(1 - D*)] has the gradient of 2 JS, whether D* is held or follows.
 
-    Said at each x, up to a multiple of dq/dt; the second line is that of E_p[log D*] + E_q[log(1 - D*)], followed.
+    Said at each x, up to a multiple of dq/dt. Held, only the saturating loss E_q[log(1 - D*)] moves: the first line.
     """
     p, q = data(x), fake(x, t)
     yield held(lambda D: log(1 - D))

@@ -7,7 +7,7 @@ error is attained by a formula that only gives back the set: a network that draw
 
 from __future__ import annotations
 
-from sympy import Derivative, Expr, Integral, Sum, exp, log
+from sympy import Derivative, Expr, Integer, Integral, Sum, exp, expand, log
 
 from theory.probability import log_bound, r
 from theory.proof import (
@@ -54,7 +54,8 @@ def memorisation():
 
     mean = total(w(i) * x(i)) / total(w(i))
     least = total(w(i) * x(i) ** 2) - total(w(i)) * mean**2
-    yield recursion(y + w(k + 2) * (f - x(k + 2)) ** 2, y, k, w(1) * (f - x(1)) ** 2, N)
+    first, more = (w(j) * expand((f - x(j)) ** 2) for j in (Integer(1), k + 2))
+    yield recursion(y + more, y, k, first, N)
     yield induction(N), total(w(i)) * f**2 - 2 * f * total(w(i) * x(i)) + total(w(i) * x(i) ** 2)
     yield algebra, total(w(i)) * (f - mean) ** 2 + least
     yield at_least(total(w(i)) * (f - mean) ** 2), least

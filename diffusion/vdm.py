@@ -121,7 +121,7 @@ class TimeDensity:
     """
 
     def __init__(self, edges: Float[Tensor, " cells+1"], weight: Float[Tensor, " cells"]) -> None:
-        edges, weight = edges.double(), weight.double()
+        edges, weight = edges.double().contiguous(), weight.double()
         if edges.ndim != 1 or weight.shape != (len(edges) - 1,) or not bool((edges[1:] > edges[:-1]).all()):
             raise ValueError(
                 f"TimeDensity: edges {list(edges.shape)}, weight {list(weight.shape)}; rising edges wanted"
@@ -146,7 +146,7 @@ class TimeDensity:
         In a cell: the root of the mean square. ValueError where a cell has no record, or losses of 0 alone.
         """
         same_shape(t=t, loss=loss)
-        cell = torch.bucketize(t.double(), edges.double()[1:-1], right=True)
+        cell = torch.bucketize(t.double(), edges.double().contiguous()[1:-1], right=True)
         cells = len(edges) - 1
         count = torch.zeros(cells, dtype=torch.float64).index_add_(0, cell, torch.ones_like(t, dtype=torch.float64))
         squares = torch.zeros(cells, dtype=torch.float64).index_add_(0, cell, loss.double() ** 2)

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from animations.claims import curve
 from animations.figures.page import DATA, MODEL, NOISE, OTHER, QUIET, TRUTH, Page
 from diffusion import vdm
-from diffusion.schedules import Schedule, cosine, flow, vp_linear
+from diffusion.schedules import Schedule, cosine, flow, ve, vp_linear
 from diffusion.vdm import TimeDensity
 from toy.mixture import Mixture
 
@@ -20,7 +20,7 @@ NEAR, FAR = 2.0, -2.0  # half_log_snr at the two ends
 VARIANCE = 1.0  # of Gaussian data in one dimension
 SCHEDULES: tuple[tuple[str, Callable[[], Schedule]], ...] = (
     (DATA, cosine),
-    (OTHER, vp_linear),
+    (OTHER, ve),
     (MODEL, flow),
 )
 
@@ -100,24 +100,25 @@ def schedule_invariance() -> Page:
     right.axhline(truth, color=TRUTH, linestyle="--", linewidth=1.2, label="I(a) - I(b), closed form")
     left.axhline(0, color=QUIET, linewidth=0.8)
     left.set(xlabel="share of the way from a to b", ylabel="nats per unit of that share", title="What is integrated")
-    right.set(xlabel="share of the way from a to b", ylabel="nats", title="Its integral so far", ylim=(-2.5, 6.5))
+    right.set(xlabel="share of the way from a to b", ylabel="nats", title="Its integral so far", ylim=(-1, 5.6))
     left.legend(fontsize=9)
     right.legend(fontsize=9, loc="upper left")
     return page.say(
         """Gaussian data, exact denoiser, half_log_snr from 2 to -2. Each schedule spends its nats at other times, and
-        all arrive at one number, the information lost on the way. So does a schedule that turns back: not the integral
-        needs a falling SNR but the bound, for where SNR rises (shaded) errors count negatively and no diffusion goes
-        there; counted by size, each stretch passed again is paid for again. Dots: draws, with two standard errors."""
+        all arrive at one number, the information lost on the way. So does a schedule that turns back: it is the bound,
+        not the integral, that needs a falling SNR, for where SNR rises (shaded) errors count negatively and no
+        diffusion goes there; counted by size, each stretch passed again is paid for again. Dots: draws, with two
+        standard errors."""
     )
 
 
 # ------------------------------------------------------------------------------------------------ refinement
 
-BLIND = 0.7  # half_log_snr above which the bad denoiser answers with the mean
+FAULT = 0.01  # error of the faulty network beyond the exact denoiser's, in units of SNR
 
 
 def refinement() -> Page:
-    """T-step bounds against T, for the exact denoiser and one that is blind at high SNR, with the integrals."""
+    """T-step bounds against T, for the exact denoiser and one that grows worse near the data, with the integrals."""
     page = Page("vdm.refinement", columns=2, panel=(5.6, 4.4))
     left, right = page.axes
     schedule = cosine()
@@ -127,30 +128,30 @@ def refinement() -> Page:
     def exact(half_log_snr: Tensor) -> Tensor:
         return vdm.gaussian_mmse(snr(half_log_snr), v)
 
-    def blind(half_log_snr: Tensor) -> Tensor:
-        return torch.where(half_log_snr > BLIND, v, exact(half_log_snr))
+    def faulty(half_log_snr: Tensor) -> Tensor:
+        return exact(half_log_snr) + FAULT * snr(half_log_snr)
 
-    grids = [2**k for k in range(9)]
+    grids = [2**k for k in range(1, 10)]
     l = torch.linspace(FAR, NEAR, 4001, dtype=torch.float64)
-    for hue, name, error in ((DATA, "exact", exact), (NOISE, "blind near the data", blind)):
-        left.plot(l, error(l), color=hue, linewidth=2.2, label=name)
-        limit = float(torch.trapezoid(snr(l) * error(l), l))
+    for hue, name, error in ((DATA, "exact", exact), (NOISE, "worse again near the data", faulty)):
+        left.plot(l, error(l), color=hue, label=name)
         bounds = []
         for T in grids:
             times = torch.linspace(a, b, T + 1, dtype=torch.float64)
             bounds.append(float(vdm.step_weights(schedule, times) @ error(schedule.half_log_snr(times[1:]))))
         right.plot(grids, bounds, "o-", color=hue, markersize=5, label=name)
-        right.axhline(limit, color=TRUTH, linestyle="--", linewidth=1.2)
-        right.text(1, limit, " its integral", va="bottom", fontsize=9)
+        limit = float(torch.trapezoid(snr(l) * error(l), l))
+        right.axhline(limit, color=TRUTH, linestyle="--", linewidth=1.2, label="integral" if error is exact else None)
     left.set(xlabel="half_log_snr, data to the right", ylabel=r"$E|x_0 - \hat x_0|^2$", title="A prediction's error")
-    right.set(xscale="log", xlabel="steps T", ylabel="diffusion part of the bound, nats", title="The T-step bound")
+    right.set(xlabel="steps T", ylabel="diffusion part of the bound, nats", title="The T-step bound", ylim=(0, 15))
+    right.set_xscale("log", base=2)
     left.legend(fontsize=9)
     right.legend(fontsize=9)
     return page.say(
         """Gaussian data, half_log_snr from 2 to -2 in T equal steps of the cosine schedule. The exact denoiser's error
-        falls as SNR rises, so every split of a step lowers its bound, down to the integral (dashed) and never below. A
-        network that is blind near the data is worse there than at more noise: coarse grids do not look, and seem
-        better than they are; from two steps on its bound rises with each refinement."""
+        falls as SNR rises: every split of a step lowers its bound, down to the integral (dashed), never below. The
+        other network's error rises again near the data. A step is charged by the error at its noisier end, so coarse
+        grids flatter it: from 8 steps on each refinement raises its bound, which is below its integral there."""
     )
 
 
@@ -179,13 +180,12 @@ def time_density() -> Page:
     """Time densities, and the variance of the loss over the density when times are drawn from each."""
     page = Page("vdm.time_density", columns=2, panel=(5.6, 4.4))
     left, right = page.axes
-    schedule, generator, draws = vp_linear(), torch.Generator().manual_seed(0), 40_000
-    a, b = schedule.time_of(torch.tensor([3.0, -3.0], dtype=torch.float64)).tolist()
-    edges = torch.linspace(a, b, 101, dtype=torch.float64)
-    t = (edges[1:] + edges[:-1]) / 2
+    schedule, generator, draws = vp_linear(), torch.Generator().manual_seed(0), 80_000
+    l = torch.linspace(3, -3, 121, dtype=torch.float64)
+    edges = schedule.time_of(l)
+    t, widths = (edges[1:] + edges[:-1]) / 2, edges.diff()
     first, second = loss_moments(TWO_MODES, schedule, t)
-    width = (b - a) / len(t)
-    whole, least = float(first.sum()) * width, float(second.sqrt().sum()) * width
+    whole, least = float(first @ widths), float(second.sqrt() @ widths)
 
     def losses(p: TimeDensity, n: int) -> tuple[Tensor, Tensor]:
         times = p.times(vdm.spaced(n, generator, "independent"))
@@ -196,40 +196,46 @@ def time_density() -> Page:
         )  # fmt: skip
         return times, loss
 
-    uniform = TimeDensity.uniform(a, b)
+    uniform = TimeDensity.uniform(float(edges[0]), float(edges[-1]))
     times, loss = losses(uniform, draws)
-    recorded = TimeDensity.of_losses(edges[::5], times, loss * uniform.at(times))
+    recorded = TimeDensity.of_losses(edges[::3], times, loss * uniform.at(times))
     densities = (
         (OTHER, "uniform in t", uniform),
         (QUIET, "uniform in half_log_snr", TimeDensity(edges, -schedule.half_log_snr_dot(t))),
         (DATA, "mean loss", TimeDensity(edges, first)),
         (MODEL, "recorded losses", recorded),
     )
-    fine = torch.linspace(a, b, 2000, dtype=torch.float64)
+    rate = -schedule.half_log_snr_dot(t)
+    middle = schedule.half_log_snr(t)
     for place, (hue, name, p) in enumerate(densities):
-        left.plot(fine, p.at(fine), color=hue, label=name)
+        left.step(middle, p.at(t) / rate, color=hue, label=name, where="mid")
         _, loss = losses(p, draws)
         spread = loss.reshape(40, -1).var(1)
-        exact = float((second / p.at(t)).sum()) * width - whole**2
+        exact = float((second / p.at(t)) @ widths) - whole**2
         right.bar(place, float(spread.mean()), color=hue, alpha=0.75, width=0.6)
         right.errorbar(
             place, float(spread.mean()), yerr=2 * float(spread.std()) / math.sqrt(40), color=TRUTH, capsize=4
         )
         right.plot([place - 0.3, place + 0.3], [exact, exact], color=TRUTH, linewidth=1.2)
     left.plot(
-        t, second.sqrt() / least, color=TRUTH, linestyle="--", linewidth=1.4, label=r"$\sqrt{E[L^2 | t]}$, scaled"
+        middle,
+        second.sqrt() / least / rate,
+        color=TRUTH,
+        linestyle="--",
+        linewidth=1.4,
+        label=r"$\sqrt{E[L^2 | t]}$, scaled",
     )
     right.axhline(least**2 - whole**2, color=TRUTH, linestyle="--", linewidth=1.4, label="least of all densities")
     right.set_xticks(
         range(len(densities)), [name.replace(" in ", "\nin ").replace(" loss", "\nloss") for _, name, _ in densities]
     )
-    left.set(xlabel="t", ylabel="density p(t)", title="Where times are drawn")
+    left.set(xlabel="half_log_snr, data to the right", ylabel="density per unit of it", title="Where times are drawn")
     right.set(xlabel="density", ylabel=r"variance of $L/p(t)$, nats$^2$", title="What it costs")
     left.legend(fontsize=9)
     right.legend(fontsize=9)
     return page.say(
         """Two narrow modes, exact denoiser, linear beta. The mean of L/p is the bound for every p; its variance is
         not. It is least for p proportional to the root mean square of the loss, which counts rare large losses, not
-        for the mean loss; a histogram of 40,000 recorded losses comes close to it. Bars: draws, with two standard
+        for the mean loss; a histogram of 80,000 recorded losses comes to it. Bars: draws, with two standard
         errors; black bars across: the exact variance."""
     )

@@ -20,7 +20,7 @@ from torch import Tensor
 from diffusion.binding import unproved
 from diffusion.schedules import Schedule
 
-_CHOICE = unproved("a choice of points; checked by enumeration")
+_CHOICE = unproved("a choice of points; checked by enumeration, its rounding by schedule.rounding")
 
 
 def _interval(n: int, start: float, end: float) -> None:
@@ -101,5 +101,8 @@ def leading(T: int, n: int, offset: int = 0) -> Float64[Tensor, " n+1"]:
 
 @_CHOICE
 def trailing(T: int, n: int) -> Float64[Tensor, " n+1"]:
-    """k = T, T - T/n, T - 2T/n, ..., rounded, then 0: equal strides from above, so that the noisy end is visited."""
+    """k = T, T - T/n, T - 2T/n, ..., rounded, then 0: equal strides from above, so that the noisy end is visited.
+
+    In whole numbers: a floating-point stride T/n that was rounded down fits once more before 0 (T = 1000, n = 61).
+    """
     return _of_chain(T, n, lambda: (round(Fraction((n - i) * T, n)) for i in range(n)))

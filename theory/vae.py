@@ -1,4 +1,4 @@
-"""Variational autoencoders: the evidence lower bound, in all its forms, and what Gaussian encoders make of it.
+"""Variational autoencoders: the evidence lower bound, in all its forms, and what linear-Gaussian models make of it.
 
 x is one data point, held fixed. q(z) is the encoder q(z | x), r(z) the true posterior p(z | x), prior(z) the prior, and
 decoder(z) = p(x | z) > 0; p_x = p(x) > 0 the evidence. For vectors z the Gaussian terms are sums over coordinates.
@@ -273,9 +273,9 @@ Z = positive("Z")
 slack = nonnegative("slack")
 
 
-def tilted(at: Expr) -> Expr:
-    """The prior, where r is the best encoder: r(z) = prior(z) decoder(z)^(1/beta) / Z."""
-    return Z * r(at) / decoder(at) ** (1 / beta)
+def log_decoder(at: Expr) -> Expr:
+    """log p(x | z), r being the best encoder: r(z) = prior(z) decoder(z)^(1/beta) / Z."""
+    return beta * log(Z * r(at) / prior(at))
 
 
 @claim("vae.beta_optimum", week=3, source="Higgins et al. 2017, eq. 4", covers="vae.beta_vae_constrained")
@@ -284,7 +284,7 @@ def beta_optimum():
 
     Z is what makes r a density. Beta = 1 gives back the evidence and the posterior.
     """
-    yield mean(log(decoder(z))) - beta * kl(tilted(z))
+    yield mean(log_decoder(z)) - beta * kl(prior(z))
     yield normalised(q), beta * log(Z) - beta * kl(r(z))
     yield at_most(lambda gap: beta * gap, by(probability.gibbs, {probability.p: q, probability.q: r})), beta * log(Z)
 
@@ -295,11 +295,11 @@ def beta_vae_constrained():
 
     C = KL(q || prior) + slack. So the optimum r of the objective solves the constrained problem, beta the multiplier.
     """
-    yield mean(log(decoder(z)))
-    yield at_most(lambda gap: gap + beta * slack, by(beta_optimum)), beta * log(Z) + beta * (kl(tilted(z)) + slack)
+    yield mean(log_decoder(z))
+    yield at_most(lambda gap: gap + beta * slack, by(beta_optimum)), beta * log(Z) + beta * (kl(prior(z)) + slack)
 
-    yield integral(r(z) * log(decoder(z)), z)
-    divergence = integral(r(z) * (log(r(z)) - log(tilted(z))), z)
+    yield integral(r(z) * log_decoder(z), z)
+    divergence = integral(r(z) * (log(r(z)) - log(prior(z))), z)
     yield normalised(r), beta * log(Z) + beta * divergence
 
 
@@ -343,30 +343,41 @@ def posterior_precision():
     yield algebra, 1 + LENGTH_1 / v
 
 
-@claim("vae.diagonal_gap", week=3, source="Turner & Sahani 2011, sec. 1.2.2", covers="vae.diagonal_encoder")
-def diagonal_gap():
-    """A diagonal encoder misses a posterior of precision [[A, t], [t, S + t^2/A]] by log(1 + t^2/(A S))/2 at least.
+B_22 = S + t**2 / A
+DIAGONAL_KL = A * c_1 + B_22 * c_2 - 2 - log(A * S * c_1 * c_2) + A * (d_1 + t / A * d_2) ** 2 + S * d_2**2  # twice it
 
-    The posterior is that of z_1 given z_2 times that of z_2. The encoder is off by d_1, d_2 in its means and has the
-    variances c_1, c_2; with means right and c the inverse of the precision's diagonal it misses by just that.
+
+@claim("vae.diagonal_kl", week=3, source="Bishop 2006, sec. 10.1.2", covers="vae.diagonal_encoder")
+def diagonal_kl():
+    """How far a diagonal encoder is from a posterior of precision [[A, t], [t, S + t^2/A]], in nats.
+
+    The posterior is that of z_1 given z_2 times that of z_2: first the mean over z_1 at one z_2, then that over z_2.
+    The encoder is off by d_1, d_2 in its means and has the variances c_1, c_2.
     """
-    B = S + t**2 / A
-    missed = log(1 + t**2 / (A * S)) / 2
-    yield log(A * S) / 2 - log(2 * pi) - (A * z_1**2 + 2 * t * z_1 * z_2 + B * z_2**2) / 2
+    yield log(A * S) / 2 - log(2 * pi) - (A * z_1**2 + 2 * t * z_1 * z_2 + B_22 * z_2**2) / 2
     yield algebra, log_normal(z_1, -t / A * z_2, 1 / A) + log_normal(z_2, 0, 1 / S)
 
     first, second = d_1 + sqrt(c_1) * u, d_2 + sqrt(c_2) * u
+    at_z_2 = (A * c_1 + A * (d_1 + t / A * z_2) ** 2 - 1 - log(A * c_1)) / 2
     yield E(log_normal(first, d_1, c_1) - log_normal(first, -t / A * z_2, 1 / A), u)
-    yield gaussian_expectation(u), (A * c_1 + A * (d_1 + t / A * z_2) ** 2 - 1 - log(A * c_1)) / 2
-    inner = (A * c_1 + A * (d_1 + t / A * second) ** 2 - 1 - log(A * c_1)) / 2
-    yield E(inner + log_normal(second, d_2, c_2) - log_normal(second, 0, 1 / S), u)
-    kl = A * c_1 + B * c_2 - 2 - log(A * S * c_1 * c_2) + A * (d_1 + t / A * d_2) ** 2 + S * d_2**2
-    yield gaussian_expectation(u), kl / 2
+    yield gaussian_expectation(u), at_z_2
+    yield E(at_z_2.subs(z_2, second) + log_normal(second, d_2, c_2) - log_normal(second, 0, 1 / S), u)
+    yield gaussian_expectation(u), DIAGONAL_KL / 2
+
+
+@claim("vae.diagonal_gap", week=3, source="Turner & Sahani 2011, sec. 1.2.2", covers="vae.diagonal_encoder")
+def diagonal_gap():
+    """A diagonal encoder misses that posterior by log(1 + t^2/(A S))/2 at least.
+
+    It misses by just that with its means right and its variances the inverse of the precision's diagonal.
+    """
+    missed = log(1 + t**2 / (A * S)) / 2
     away = A * (d_1 + t / A * d_2) ** 2 + S * d_2**2
-    variances = [by(probability.log_bound, {probability.r: ratio}) for ratio in (A * c_1, B * c_2)]
+    variances = [by(probability.log_bound, {probability.r: ratio}) for ratio in (A * c_1, B_22 * c_2)]
+    yield DIAGONAL_KL / 2
     yield at_least(lambda one, two: (away + one + two) / 2, *variances), missed
 
-    yield (kl / 2).subs({d_1: 0, d_2: 0, c_1: 1 / A, c_2: 1 / B})
+    yield (DIAGONAL_KL / 2).subs({d_1: 0, d_2: 0, c_1: 1 / A, c_2: 1 / B_22})
     yield algebra, missed
 
 

@@ -130,7 +130,7 @@ def _posterior(law: LinearGaussian, beta: float) -> tuple[Tensor, Tensor]:
     return slopes.T, S
 
 
-@world_check("vae.diagonal_encoder", "vae.diagonal_gap", "vae.posterior_precision", worlds=("ppca",))
+@world_check("vae.diagonal_encoder", "vae.diagonal_gap", "vae.diagonal_kl", "vae.posterior_precision", worlds=("ppca",))
 def best_diagonal_encoder(world: World, generator: Generator) -> Iterator[Outcome]:
     """For each pair of columns of W: what gradient ascent over diagonal encoders still misses, against the formula."""
     law = _linear(world)

@@ -126,6 +126,15 @@ FIGURES: tuple[Drawing, ...] = (
         "Which times to draw: in proportion to the root mean square of the loss",
         ("vdm.time_density_level",),
     ),
+    Drawing(
+        "edm.post_hoc_ema",
+        "An average of any length, chosen after training",
+        ("edm.post_hoc_error", "edm.power_function_ema", "edm.profile_product"),
+    ),
+    Drawing(
+        "edm.churn",
+        "Churn adds noise: to the next level exactly, if S_noise = 1",
+    ),
 )
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from sympy import Derivative, Expr, Integer, Integral, exp, log, pi, sqrt
 
-from theory import score
 from theory.proof import (
     E,
     algebra,
@@ -342,16 +341,6 @@ def channel():
     yield algebra, -Derivative(y * kernel + Derivative(kernel, y), y) / (2 * s)
 
 
-@claim("vdm.mmse", source="Guo et al. 2005, eq. 5; Efron 2011, eq. 2.8")
-def mmse():
-    "What y leaves open about x_0, the posterior's variance, is (1 + (log q)_yy)/s: Tweedie's second formula."
-    channel = {score.alpha_t: sqrt(s), score.sigma_t: 1}
-    posterior_variance = score.mean(score.y**2) - score.mean(score.y) ** 2
-    yield posterior_variance.subs(channel)
-    log_density = log(score.marginal.subs(channel))
-    yield by(score.tweedie_second, channel), (1 + Derivative(log_density, (score.x_t, 2))) / s
-
-
 @claim(
     "vdm.i_mmse",
     source="Guo et al. 2005, thm 1",
@@ -361,7 +350,8 @@ def mmse():
 def i_mmse():
     """I-MMSE: d I(x_0; sqrt(s) x_0 + eps)/ds = mmse(s)/2, for a vdm.channel of any input.
 
-    I = h(y) - h(eps), the entropy of y less the noise's; mmse is the mean over y of Var(x_0 | y), by vdm.mmse.
+    I = h(y) - h(eps), the entropy of y less the noise's. mmse is the mean over y of Var(x_0 | y) = (1 + (log q)_yy)/s:
+    score.tweedie_second at alpha = sqrt(s), sigma = 1.
     """
     information = -integral(law(y, s) * log(law(y, s)), y) - (1 + log(2 * pi)) / 2
     yield Derivative(information, s)

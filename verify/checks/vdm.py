@@ -156,7 +156,7 @@ def refined_grids(world: World, generator: Generator) -> Iterator[Outcome]:
     yield "an error that rises with SNR", exact(bound(32, spoilt) - bound(64, spoilt), 0.0, "nats")
 
 
-@world_check("vdm.i_mmse", "vdm.channel", "vdm.mmse", worlds=("gaussian", "ring"))
+@world_check("vdm.i_mmse", "vdm.channel", worlds=("gaussian", "ring"))
 def information_rate(world: World, generator: Generator) -> Iterator[Outcome]:
     """The entropy of sqrt(s) x_0 + eps grows with s by half of what is left open about x_0, both by quadrature."""
     assert isinstance(world, Mixture)

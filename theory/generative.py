@@ -140,10 +140,16 @@ def js_two_points():
     yield algebra, entropy(m) - (entropy(p) + entropy(q)) / 2
 
 
-@claim("generative.js_at_a_point", week=2, source="Lin 1991, thm 3-4")
-def js_at_a_point():
-    "Where the densities are p and q, JS gains at least 0 and at most log 2 times their mean."
+@claim("generative.js", week=2, source="Lin 1991, thm 3-4", covers="generative.js")
+def js_bounds():
+    """JS is the mixture's entropy less the mean entropy, hence symmetric; it lies between 0 and log 2, one bit.
+
+    Said where the densities are p and q; over all x the mean of the two integrates to 1.
+    """
     m = (at_p + at_q) / 2
+    yield js(at_p, at_q)
+    yield algebra, (at_p * log(at_p) + at_q * log(at_q)) / 2 - m * log(m)
+
     tangents = (by(log_bound, {r: m / at_p}), by(log_bound, {r: m / at_q}))
     yield js(at_p, at_q)
     yield at_least(lambda one, other: (at_p * one + at_q * other) / 2, *tangents), Integer(0)
@@ -151,20 +157,8 @@ def js_at_a_point():
     yield js(at_p, at_q)
     yield at_most((at_p * log(1 + at_q / at_p) + at_q * log(1 + at_p / at_q)) / 2), log(2) * m
 
-
-@claim("generative.js", week=2, source="Lin 1991, thm 3-4", covers="generative.js")
-def js_bounds():
-    "JS is the mixture's entropy less the mean entropy, hence symmetric; it lies between 0 and log 2, one bit."
-    p, q = data(x), model(x)
-    m = (p + q) / 2
-    yield (p * log(p) + q * log(q)) / 2 - m * log(m)
-    yield algebra, js(p, q)
-
-    there = {at_p: p, at_q: q}
-    yield Integer(0)
-    yield at_most(lambda gap: integral(gap, x), by(js_at_a_point, there)), integral(js(p, q), x)
-    yield at_most(lambda gap: integral(gap, x), by(js_at_a_point, there, chain=1)), log(2) * integral(m, x)
-    yield normalised(data), log(2) * (1 + integral(q, x)) / 2
+    yield integral(log(2) * (data(x) + model(x)) / 2, x)
+    yield normalised(data), log(2) / 2 * (1 + integral(model(x), x))
     yield normalised(model), log(2)
 
 
@@ -333,20 +327,24 @@ l = real("l")
     covers="generative.gan_optimal_discriminator",
 )
 def optimal_discriminator():
-    "At each point the gain p log D + q log(1 - D) is largest at D* = p/(p + q); there it is 2 JS less (p + q) log 2."
+    "At each point the discriminator's gain p log D + q log(1 - D) is largest at D* = p/(p + q)."
     best = yield let("discriminator", at_p / (at_p + at_q))
     yield at_p * log(D) + at_q * log(1 - D)
     yield at_most(minimum(D, at_p / (at_p + at_q))), at_p * log(best) + at_q * log(1 - best)
-    yield algebra, 2 * js(at_p, at_q) - log(2) * (at_p + at_q)
 
 
 @claim("generative.gan_value", week=2, source="Goodfellow et al. 2014, thm 1", covers="generative.gan_value")
 def gan_value():
-    "What D* gains over all x is 2 JS - log 4, which no other discriminator exceeds; as JS >= 0, q = p makes it least."
-    p, q = data(x), model(x)
-    yield integral(p * log(p / (p + q)) + q * log(q / (p + q)), x)
-    yield normalised(model), integral(p * log(p / (p + q)) + q * log(2 * q / (p + q)), x) - log(2)
-    yield normalised(data), 2 * integral(js(p, q), x) - log(4)
+    """What D* gains over all x is 2 JS - log 4, which no other discriminator exceeds; JS >= 0, so q = p makes it least.
+
+    Said where the densities are p and q; over all x the second term integrates to log 4.
+    """
+    yield at_p * log(at_p / (at_p + at_q)) + at_q * log(at_q / (at_p + at_q))
+    yield algebra, 2 * js(at_p, at_q) - log(2) * (at_p + at_q)
+
+    yield integral(log(2) * (data(x) + model(x)), x)
+    yield normalised(data), log(2) * (1 + integral(model(x), x))
+    yield normalised(model), log(4)
 
 
 # --------------------------------------------------------------------------------------- GANs: the generator's losses
@@ -582,11 +580,13 @@ X, right, left = function("X"), function("r", kind="positive"), function("l", ki
 def js_disjoint():
     """Laws without common support have JS = log 2, wherever they are: two point masses, two curves, two halves.
 
-    p is the density of one along its own support, q of the other along its own; the mixture has half of each there.
+    p is the density of one along its own support, q of the other along its own, and the mixture has half of each there.
     """
-    apart = integral(data(x) * (log(data(x)) - log(data(x) / 2)), x)
-    yield (apart + integral(model(x) * (log(model(x)) - log(model(x) / 2)), x)) / 2
-    yield normalised(data), log(2) / 2 + integral(model(x) * (log(model(x)) - log(model(x) / 2)), x) / 2
+    yield kl(at_p, at_p / 2)
+    yield algebra, log(2) * at_p
+
+    yield (integral(log(2) * data(x), x) + integral(log(2) * model(y), y)) / 2
+    yield normalised(data), log(2) / 2 * (1 + integral(model(y), y))
     yield normalised(model), log(2)
 
 

@@ -107,7 +107,7 @@ def density(mean: Tensor, width: float) -> Tensor:
 
 def js(p: Tensor, q: Tensor) -> float:
     """JS by quadrature of the claim's integrand."""
-    at_a_point = curve("generative.js_at_a_point", line=0)
+    at_a_point = curve("generative.js", line=0)
     return float(torch.trapezoid(torch.from_numpy(at_a_point(p=p.numpy(), q=q.numpy())), LINE))
 
 

@@ -1,24 +1,20 @@
-r"""Likelihoods and their bounds on laws whose nats are known in closed form.
+"""Likelihoods and their bounds on laws whose nats are known in closed form.
 
-On Gaussian data every law of this page is Gaussian, coordinate by coordinate along the data's eigenvectors: variances v
-of the noised data p_t, V of a model's law q_t that is drawn back with the score (1 + wrong) score_p and noise lambda g,
-
-    V' = 2 V (f + (1 + lambda^2)/2 g^2 (1 + wrong)/v) - lambda^2 g^2,
-
-so KL, losses and bounds are numbers; the means are 0. Integrals over time are Gauss-Legendre sums.
+Bounds on Gaussian data, coordinate by coordinate along its eigenvectors, means at 0: see `toy/backward.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
+from scipy.integrate import simpson
 from torch import Generator, Tensor
 
-from diffusion import bound, gaussian, hutchinson
+from diffusion import bound, hutchinson
 from diffusion.likelihood import log_likelihood
 from diffusion.schedules import Schedule, cosine, edm, flow, vp_linear
+from toy import backward
 from toy.field import Field
 from toy.mixture import Mixture
 from toy.world import World
@@ -26,18 +22,10 @@ from verify.statistics import exact, mean_zero
 from verify.worlds import FALSE_FAIL, Outcome, world_check
 
 DOUBLE = torch.float64
-NODES, WEIGHTS = (torch.from_numpy(values) for values in np.polynomial.legendre.leggauss(60))
 
 
 def at(t: float) -> Tensor:
     return torch.tensor(t, dtype=DOUBLE)
-
-
-def over(function: Callable[[Tensor], Tensor], start: float, end: float) -> Tensor:
-    """int function dt, of functions of t [n] -> [n, ...]."""
-    half = (end - start) / 2
-    values = function((start + end) / 2 + half * NODES)
-    return half * torch.tensordot(WEIGHTS, values, dims=1)
 
 
 def levels(schedule: Schedule, t: float) -> tuple[float, float]:
@@ -90,7 +78,7 @@ def estimates_of_images(world: World, generator: Generator) -> Iterator[Outcome]
         return (alpha_dot - alpha * sigma_dot / sigma) * alpha * S / (alpha**2 * S + sigma**2)
 
     basis = world.hartley(torch.eye(world.dim, dtype=DOUBLE))
-    M = (basis * over(gathered, start, 1.0)) @ basis
+    M = (basis * backward.over(gathered, start, 1.0)) @ basis
     kinds: tuple[hutchinson.Kind, ...] = ("rademacher", "gaussian")
     for kind in kinds:
         nats = log_likelihood(
@@ -137,17 +125,6 @@ def probes_of_a_jacobian(world: World, generator: Generator) -> Iterator[Outcome
 # ------------------------------------------------------------------------------------------------- KL along time
 
 
-def kl(v: Tensor, V: Tensor) -> Tensor:
-    """KL(N(0, v) || N(0, V)), added over coordinates."""
-    zero = torch.zeros_like(v)
-    return gaussian.kl(zero, v, zero, V).sum(-1)
-
-
-def model_rate(V: Tensor, v: Tensor, f: Tensor, g2: Tensor, noise: float, wrong: float) -> Tensor:
-    """V' of the law drawn back with the score (1 + wrong) score_p and noise `noise` g."""
-    return 2 * V * (f + (1 + noise**2) / 2 * g2 * (1 + wrong) / v) - noise**2 * g2
-
-
 @world_check("sde.kl_derivative", "sde.kl_model", worlds=("gaussian",))
 def rates_of_kl(world: World, generator: Generator) -> Iterator[Outcome]:
     """d/dt KL, by the chain rule through both variances, against the claims' means of squares over p, x^2 = v."""
@@ -158,58 +135,23 @@ def rates_of_kl(world: World, generator: Generator) -> Iterator[Outcome]:
     v = alpha**2 * world.variances[0] + sigma**2
     V = alpha**2 * torch.tensor([0.7, 1.9], dtype=DOUBLE) + sigma**2  # other data, the same noise
     v_dot = 2 * f * v + g2
-    rate = torch.func.jvp(kl, (v, V), (v_dot, 2 * f * V + g2))[1]
+    rate = torch.func.jvp(backward.kl, (v, V), (v_dot, 2 * f * V + g2))[1]
     scores = ((1 / v - 1 / V) ** 2 * v).sum()  # E (score_p - score_q)^2
     yield "one SDE", exact(float((rate / (-g2 / 2 * scores) - 1).abs()), 1e-12, "relative error of the rate")
     for noise in (0.0, 0.5, 1.0, 2.0):
         wrong = 0.1
-        rate = torch.func.jvp(kl, (v, V), (v_dot, model_rate(V, v, f, g2, noise, wrong)))[1]
+        rate = torch.func.jvp(backward.kl, (v, V), (v_dot, backward.model_rate(V, v, f, g2, noise, wrong)))[1]
         model, own, other = -(1 + wrong) / v, -1 / v, -1 / V  # scores over x: the model's, p's, q's
         mean = (v * (own - other) * (model - own + noise**2 * (model - other))).sum()
         error = float((rate / (g2 / 2 * mean) - 1).abs())
         yield f"model, noise {noise} g", exact(error, 1e-12, "relative error of the rate")
 
 
-def drawn_back(
-    world: Mixture, schedule: Schedule, noise: float, wrong: float, steps: int = 400
-) -> tuple[Tensor, float]:
-    """V at t = 0 of a model that starts right at t = 1, by Runge-Kutta; and int (g^2/2) E square dt, by Simpson,
-
-    square = (noise (score_p - score_q) + (noise + 1/noise)/2 (s - score_p))^2, what the bound on KL has to spare.
-    """
-    data, grid = world.variances[0], torch.linspace(1, 0, 2 * steps + 1, dtype=DOUBLE)
-    f, g2 = schedule.drift(grid), schedule.diffusion2(grid)
-    v = schedule.alpha(grid)[:, None] ** 2 * data + schedule.sigma(grid)[:, None] ** 2
-    factor = (noise + 1 / noise) / 2 if noise else 0.0
-
-    def rate(k: int, V: Tensor) -> Tensor:
-        return model_rate(V, v[k], f[k], g2[k], noise, wrong)
-
-    def spared(k: int, V: Tensor) -> float:
-        return float(g2[k] / 2 * (v[k] * (noise * (1 / V - 1 / v[k]) - factor * wrong / v[k]) ** 2).sum())
-
-    h, V, spare = -1 / steps, v[0], 0.0
-    for k in range(0, 2 * steps, 2):
-        k1 = rate(k, V)
-        k2 = rate(k + 1, V + h / 2 * k1)
-        k3 = rate(k + 1, V + h / 2 * k2)
-        k4 = rate(k + 2, V + h * k3)
-        end = V + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-        middle = (V + end) / 2 + h / 8 * (k1 - k4)  # Hermite's, of order 4
-        spare += (spared(k, V) + 4 * spared(k + 1, middle) + spared(k + 2, end)) / (6 * steps)
-        V = end
-    return V, spare
-
-
-def weighted_loss(world: Mixture, schedule: Schedule, wrong: float) -> float:
-    """int (g^2/2) E_p |s - score_p|^2 dt of the score (1 + wrong) score_p."""
-
-    def rate(t: Tensor) -> Tensor:
-        alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
-        v = alpha**2 * world.variances[0] + sigma**2
-        return schedule.diffusion2(t) / 2 * (wrong**2 / v).sum(-1)
-
-    return float(over(rate, 0.0, 1.0))
+def spared(data: Tensor, schedule: Schedule, noise: float, wrong: float, t: Tensor, V: Tensor) -> float:
+    """int (g^2/2) E (lambda (score_p - score_q) + (lambda + 1/lambda)/2 (s - score_p))^2 dt, V at times t; Simpson."""
+    v, g2 = backward.noised(data, schedule, t), schedule.diffusion2(t)
+    square = v * (noise * (1 / V - 1 / v) - (noise + 1 / noise) / 2 * wrong / v) ** 2
+    return float(simpson((g2 / 2 * square.sum(-1)).numpy(), x=-t.numpy()))
 
 
 @world_check("sde.likelihood_weighting", "sde.kl_model", worlds=("gaussian",))
@@ -217,12 +159,13 @@ def weighted_loss_bounds_the_sde(world: World, generator: Generator) -> Iterator
     """A score wrong by one share, noise lambda g: KL is (lambda + 1/lambda)^2/4 losses, less the mean of a square."""
     assert isinstance(world, Mixture)
     schedule, data, wrong = vp_linear(), world.variances[0], 0.1
-    loss = weighted_loss(world, schedule, wrong)
+    loss = backward.weighted_loss(data, schedule, wrong)
     for noise in (0.5, 1.0, 2.0):
-        V, spare = drawn_back(world, schedule, noise, wrong)
-        nats, allowed = float(kl(data, V)), (noise + 1 / noise) ** 2 / 4 * loss
+        t, V = backward.drawn_back(data, schedule, noise, wrong)
+        nats, allowed = float(backward.kl(data, V[-1])), (noise + 1 / noise) ** 2 / 4 * loss
         yield f"noise {noise} g, bound", exact(nats - allowed, 0.0, "nats over the bound")
-        yield f"noise {noise} g, what it spares", exact(abs(allowed - spare - nats), 1e-5, "nats")
+        left = allowed - spared(data, schedule, noise, wrong, t, V)
+        yield f"noise {noise} g, what it spares", exact(abs(left - nats), 1e-5, "nats")
 
 
 @world_check("sde.ode_exceeds", worlds=("gaussian",))
@@ -231,8 +174,8 @@ def weighted_loss_does_not_bound_the_ode(world: World, generator: Generator) -> 
     assert isinstance(world, Mixture)
     schedule, data = vp_linear(), world.variances[0]
     for wrong in (0.1, -0.1):
-        V, _ = drawn_back(world, schedule, 0.0, wrong)
-        loss, nats = weighted_loss(world, schedule, wrong), kl(data, V)
+        _, V = backward.drawn_back(data, schedule, 0.0, wrong)
+        loss, nats = backward.weighted_loss(data, schedule, wrong), backward.kl(data, V[-1])
         yield f"score wrong by {wrong}", exact(1.2 * loss - float(nats), 0.0, "nats under 1.2 losses")
 
 
@@ -250,7 +193,7 @@ def path_kl_of_chains(world: World, generator: Generator) -> Iterator[Outcome]:
         grown = torch.exp(2 * a * t)[:, None]
         return ((a - b) ** 2 * (grown * start + g**2 * (grown - 1) / (2 * a))).sum(-1) / (2 * g**2)
 
-    whole, errors = float(over(second, 0.0, 1.0)), []
+    whole, errors = float(backward.over(second, 0.0, 1.0)), []
     for steps in (100, 200):
         h, total, m = at(1 / steps), 0.0, start
         for _ in range(steps):
@@ -261,39 +204,6 @@ def path_kl_of_chains(world: World, generator: Generator) -> Iterator[Outcome]:
     yield "order 1", exact(abs(errors[0] / errors[1] - 2), 0.02, "ratio of errors at 100 and 200 steps, less 2")
 
 
-def carried(schedule: Schedule, s: float, t: float) -> tuple[Tensor, Tensor]:
-    """int_s^t g^2 alpha_s/alpha_r dr, and with the ratio squared: what drift and noise at r have become at s."""
-
-    def power(n: int) -> Tensor:
-        return over(lambda r: schedule.diffusion2(r) * (schedule.alpha(at(s)) / schedule.alpha(r)) ** n, s, t)
-
-    return power(1), power(2)
-
-
-def sampler_nats(world: Mixture, steps: int, wrong: float) -> tuple[float, float, float, float]:
-    """KL(data || sampler), VP, the score kept over each step; and its bound's terms: prior, score, discretisation."""
-    schedule, data = vp_linear(), world.variances[0]
-    grid = torch.linspace(1, 0, steps + 1, dtype=DOUBLE)
-    alpha = schedule.alpha(grid)
-    v = alpha[:, None] ** 2 * data + schedule.sigma(grid)[:, None] ** 2
-    V, score, frozen = torch.ones_like(data), 0.0, 0.0
-    prior = float(kl(v[0], V))
-    for k in range(steps):
-        t, s = float(grid[k]), float(grid[k + 1])
-
-        def change(r: Tensor, k: int = k) -> Tensor:  # g^2 E (score_p(x_r, r) - score_p(x_t, t))^2
-            a = schedule.alpha(r)[:, None]
-            v_r = a**2 * data + schedule.sigma(r)[:, None] ** 2
-            return schedule.diffusion2(r) * (1 / v_r + (1 - 2 * alpha[k] / a) / v[k]).sum(-1)
-
-        spent = over(schedule.diffusion2, s, t)  # int g^2
-        score += float(spent * (wrong**2 / v[k]).sum())
-        frozen += float(over(change, s, t))
-        pushed, noise = carried(schedule, s, t)  # s_k fixed: every bit of g^2 s_k and of noise is carried on to s
-        V = (alpha[k + 1] / alpha[k] - pushed * (1 + wrong) / v[k]) ** 2 * V + noise
-    return float(kl(data, V)), prior, score, frozen
-
-
 @world_check("sde.sampler_error", worlds=("gaussian",))
 def sampler_error_is_bounded(world: World, generator: Generator) -> Iterator[Outcome]:
     """KL(data || sampler) on Gaussian data, exactly, against prior + score + discretisation: far below it.
@@ -301,14 +211,17 @@ def sampler_error_is_bounded(world: World, generator: Generator) -> Iterator[Out
     With the exact score the bound falls like h, the KL itself like h^2: marginals are more forgiving than paths.
     """
     assert isinstance(world, Mixture)
-    terms = {}
+    schedule, data, terms = vp_linear(), world.variances[0], {}
     for steps in (50, 100):
         for wrong in (0.0, 0.1):
-            nats, prior, score, frozen = terms[steps, wrong] = sampler_nats(world, steps, wrong)
+            terms[steps, wrong] = found = backward.sampled(data, schedule, steps, wrong)
             yield (
                 f"{steps} steps, score wrong by {wrong}",
-                exact(nats - prior - score - frozen, 0.0, "nats over the bound"),
+                exact(found.nats - found.bound, 0.0, "nats over the bound"),
             )
-    for name, term, ratio in (("bound on discretisation is O(h)", 3, 2), ("with the exact score KL is O(h^2)", 0, 4)):
-        measured = terms[50, 0.0][term] / terms[100, 0.0][term]
-        yield name, exact(abs(measured - ratio), 0.2, f"ratio at 50 and 100 steps, less {ratio}")
+    coarse, fine = terms[50, 0.0], terms[100, 0.0]
+    for name, ratio, wanted in (
+        ("bound on discretisation is O(h)", coarse.discretisation / fine.discretisation, 2),
+        ("with the exact score KL is O(h^2)", coarse.nats / fine.nats, 4),
+    ):
+        yield name, exact(abs(ratio - wanted), 0.2, f"ratio at 50 and 100 steps, less {wanted}")

@@ -335,6 +335,27 @@ def corrector_snr():
     yield gaussian_expectation(u), r**2
 
 
+own = function("h", kind="positive")  # the length of a step, as a function of the state
+density = function("p", kind="positive")
+dimension = positive("d")
+
+
+@claim("sde.corrector_own_length", week=5, source="Song et al. 2021 (SDE), alg. 4-5; Roberts & Stramer 2002, eq. 3")
+def corrector_own_length():
+    """Steps as long as |z|^2/|x|^2 of the sample itself says do not keep p: they widen N(0, v) by ((d + 2)/d)^2.
+
+    As steps shrink, dx = h(x) score dt + sqrt(2 h(x)) dW settles at p/h (first chain, one coordinate), so at p |x|^2;
+    and a length that goes with |z|^2 widens the noise. Either widens by E|u|^2 u_1^2 = d + 2 over E|u|^2 = d: given u_1
+    the other d - 1 squares have mean 1 each.
+    """
+    tilted, score = density(x) / own(x), Derivative(log(density(x)), x)
+    yield Derivative(own(x) * tilted, (x, 2)) - Derivative(own(x) * score * tilted, x)
+    yield algebra, Integer(0)
+    widened = yield let("widened", ((dimension + 2) / dimension) ** 2)
+    yield (E(u**2 * (u**2 + dimension - 1), u) / dimension) ** 2
+    yield gaussian_expectation(u), widened
+
+
 # ------------------------------------------------------------------------------------------------ reverse kernels
 
 x_s, x_t, m, mu, kept = real("x_s x_t m mu r")

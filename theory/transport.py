@@ -22,6 +22,7 @@ from theory.proof import (
     E,
     algebra,
     at_least,
+    by,
     claim,
     function,
     gaussian_expectation,
@@ -174,6 +175,21 @@ def gaussian_map():
 x_1, x_2, z_1, z_2 = real("x_1 x_2 z_1 z_2")
 axes = (x_1, x_2)
 k_1, k_2, v_1, v_2 = positive("k_1 k_2 v_1 v_2")
+s_11, s_12, s_22, d_1, d_2 = real("T_11 T_12 T_22 d_1 d_2")
+
+
+@claim("sde.symmetric_gap", week=5, source="Villani 2003, thm 2.12", covers="sde.optimal_transport_commuting")
+def symmetric_gap():
+    """Pairing x with T z, T symmetric, costs (x - z)^T T (x - z) more than pairing z with it, but for a(x) - a(z).
+
+    a(x) = |x|^2 - x^T T x: for x and z of one law its mean drops out, and a positive T is optimal.
+    """
+    image = s_11 * z_1 + s_12 * z_2, s_12 * z_1 + s_22 * z_2
+    a_x = x_1**2 + x_2**2 - (s_11 * x_1**2 + 2 * s_12 * x_1 * x_2 + s_22 * x_2**2)
+    a_z = z_1**2 + z_2**2 - (image[0] * z_1 + image[1] * z_2)
+    apart = x_1 - z_1, x_2 - z_2
+    yield (x_1 - image[0]) ** 2 + (x_2 - image[1]) ** 2 - (z_1 - image[0]) ** 2 - (z_2 - image[1]) ** 2
+    yield algebra, a_x - a_z + s_11 * apart[0] ** 2 + 2 * s_12 * apart[0] * apart[1] + s_22 * apart[1] ** 2
 
 
 @claim(
@@ -186,8 +202,7 @@ def optimal_transport_commuting():
     """Gaussians of common eigenvectors: the flow stretches each by k_i > 0, and such a map is optimal.
 
     By sde.gaussian_flow k_i^2 is the ratio of variances; shown for two eigenvectors, along (1, r) and (-r, 1). T C T^T
-    is the new covariance (its first row), and pairing x with T z costs no less than T does, but for a(x) - a(z),
-    a(x) = |x|^2 - x^T T x, of mean 0 for x and z of one law.
+    is the new covariance (its first row), T is positive, and so optimal by sde.symmetric_gap.
     """
     turn = 1 + r**2
     C_11 = yield let("C_11", (v_1 + r**2 * v_2) / turn)
@@ -201,12 +216,8 @@ def optimal_transport_commuting():
     yield T_11 * (C_11 * T_12 + C_12 * T_22) + T_12 * (C_12 * T_12 + C_22 * T_22)
     yield algebra, r * (k_1**2 * v_1 - k_2**2 * v_2) / turn
 
-    image = T_11 * z_1 + T_12 * z_2, T_12 * z_1 + T_22 * z_2
-    a_x = x_1**2 + x_2**2 - (T_11 * x_1**2 + 2 * T_12 * x_1 * x_2 + T_22 * x_2**2)
-    a_z = z_1**2 + z_2**2 - (image[0] * z_1 + image[1] * z_2)
-    along, across = x_1 - z_1 + r * (x_2 - z_2), x_2 - z_2 - r * (x_1 - z_1)
-    yield (x_1 - image[0]) ** 2 + (x_2 - image[1]) ** 2 - (z_1 - image[0]) ** 2 - (z_2 - image[1]) ** 2
-    yield at_least((k_1 * along**2 + k_2 * across**2) / turn), a_x - a_z
+    yield T_11 * d_1**2 + 2 * T_12 * d_1 * d_2 + T_22 * d_2**2
+    yield at_least((k_1 * (d_1 + r * d_2) ** 2 + k_2 * (d_2 - r * d_1) ** 2) / turn), Integer(0)
 
 
 S_12, C_12 = real("S_12 C_12")
@@ -397,6 +408,8 @@ def not_optimal_transport():
         "twist", responsibility * (1 - responsibility) * a**2 * b_1 * b_2 * (a**2 - b_1**2 - b_2**2) / (48 * s**6)
     )
     H_12 = (1 - responsibility) * b_1 * b_2 / s**2
+    yield at_centre(MIXED)
+    yield by(centre_hessian, chain=2), H_12
     H_gap = (responsibility * a**2 + (1 - responsibility) * (b_1**2 - b_2**2)) / s**2
     yield (H_12 * Derivative(H_gap, s) - Derivative(H_12, s) * H_gap) / 24  # [H', H]_12/24
     yield algebra, twist

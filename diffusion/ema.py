@@ -8,6 +8,7 @@ While the second is the smaller (the warm-up) this is the power-function average
 updates the first k iterates together carry the weight (k/n)^(gamma + 1), the initial weights carry none (d_1 = 0), and
 the profile keeps its shape as n grows. From then on it is the exponential with time constant 1/(1 - decay) updates.
 `decay = 1` keeps the power function for good; `gamma = None` drops the warm-up: d_k = decay from the first update on.
+Several profiles at once, and others made of them after training, are `diffusion.ema_profiles`.
 """
 
 from __future__ import annotations

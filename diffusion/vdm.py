@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffusion import gaussian
 from diffusion.binding import formula, unproved
 from diffusion.schedules import Schedule
 from diffusion.shapes import per_sample, same_shape
@@ -167,3 +168,31 @@ class TimeDensity:
         cell = torch.bucketize(u.double(), self._below[1:-1], right=True)
         inside = (u.double() - self._below[cell]) / self.mass[cell]
         return (self.edges[cell] + inside * self.edges.diff()[cell]).clamp(self.edges[0], self.edges[-1])
+
+
+# ---------------------------------------------------------------------------------------------------- the whole
+
+
+@unproved("one draw of vdm.continuous_bound, of its bound parts")
+def nelbo(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    x_0: Float[Tensor, "batch dim"],
+    p: TimeDensity,
+    generator: torch.Generator,
+    spacing: Spacing = "stratified",
+) -> Float[Tensor, "3 batch"]:
+    """Prior, diffusion, reconstruction: nats for each point; their sum is one draw of a bound on -log p(x_0).
+
+    a and b are the ends of p. The model starts from N(0, I), which wants alpha^2 + sigma^2 near 1 at b, and ends with
+    the decoder N(x_0; x_a/alpha, sigma^2/alpha^2), whose mean loss is the entropy of that, whatever x_0 is.
+    """
+    a, b = p.edges[0], p.edges[-1]
+    if not bool(schedule.sigma(a) > 0):
+        raise ValueError(f"nelbo: at a = {a:.6g}, the first edge of p, {schedule.name!r} has sigma = 0: begin later")
+    t = p.times(spaced(len(x_0), generator, spacing))
+    diffusion = diffusion_loss(denoiser, schedule, x_0, t, p.at(t), generator)
+    alpha, sigma = schedule.alpha(b).to(x_0), schedule.sigma(b).to(x_0)
+    prior = gaussian.kl(alpha * x_0, sigma**2, x_0.new_zeros(()), x_0.new_ones(())).sum(1)
+    width = gaussian.entropy((schedule.sigma(a) / schedule.alpha(a)).to(x_0) ** 2)
+    return torch.stack([prior, diffusion, (x_0.shape[1] * width).expand(len(x_0))])

@@ -69,7 +69,7 @@ def post_hoc_ema() -> Page:
         """Left: two averages are kept in training, of relative width 5 % and 10 %; afterwards their best combination
         stands in for 18 %. Right: with both as they stand at the end the misfit follows the closed form, nothing at
         the stored widths and much outside of them; eight snapshots of both on the way, every 1/8 of the training,
-        bring it down everywhere. Dots: least squares on the averages' own weights, iterate by iterate."""
+        bring it down everywhere. Dots: measured on the averages' own weights, iterate by iterate."""
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -59,6 +60,35 @@ def test_noise_in_the_loss_is_of_the_level() -> None:
     loss = vdm.diffusion_loss(lambda x, t: x / (1 - t[:, None]), flow(), x_0, t, torch.ones_like(t), seeded())
     rate = 1 / 0.6 + 1 / 0.4
     assert stats.kstest((loss / rate).numpy(), stats.chi2(2).cdf).pvalue > 1e-6
+
+
+@pytest.mark.parametrize("spacing", ["independent", "stratified"])
+def test_the_whole_bound_on_gaussian_data(spacing: vdm.Spacing) -> None:
+    """x_0 ~ N(0, I), exact denoiser: entropy plus log(1 + 1/SNR(a))/2 a coordinate, what the decoder's width costs."""
+    schedule, n, dim = cosine(), 40_000, 2
+    x_0 = torch.randn(n, dim, dtype=F64, generator=seeded())
+    p = TimeDensity.uniform(0.2, 1.0)
+
+    def denoiser(x: Tensor, t: Tensor) -> Tensor:
+        return schedule.alpha(t)[:, None] * x
+
+    parts = vdm.nelbo(denoiser, schedule, x_0, p, seeded(1), spacing)
+    a = torch.tensor(0.2, dtype=F64)
+    exact = dim * (np.log(2 * np.pi * np.e) + torch.log1p((schedule.sigma(a) / schedule.alpha(a)) ** 2)) / 2
+    total = parts.sum(0)
+    assert abs(float(total.mean() - exact)) < 5 * float(total.std()) / n**0.5
+    assert float(total.std()) / n**0.5 < 0.02
+    assert float(parts[0].abs().max()) < 1e-12  # no signal is left at t = 1
+
+
+def test_the_prior_part_is_a_divergence() -> None:
+    """Up to t = 0.5 of the flow: KL(N(x_0/2, 1/4) || N(0, 1))."""
+    x_0 = torch.tensor([[2.0]], dtype=F64)
+    prior, _, reconstruction = vdm.nelbo(lambda x, t: x, flow(), x_0, TimeDensity.uniform(0.1, 0.5), seeded())
+    assert prior.item() == pytest.approx((0.25 + 1 - 1 - np.log(0.25)) / 2)
+    assert reconstruction.item() == pytest.approx(np.log(2 * np.pi * np.e / 81) / 2)
+    with pytest.raises(ValueError, match="has sigma = 0: begin later"):
+        vdm.nelbo(lambda x, t: x, flow(), x_0, TimeDensity.uniform(0.0, 0.5), seeded())
 
 
 # ------------------------------------------------------------------------------------------------ times

@@ -66,6 +66,11 @@ FIGURES: tuple[Drawing, ...] = (
         ("ddpm.optimal_variance_lower", "ddpm.optimal_variance_upper", "ddpm.optimal_variance_always"),
     ),
     Drawing(
+        "generative.reverse_kl",
+        "Which way round: one KL covers the data, the other picks a mode",
+        ("generative.max_likelihood", "generative.kl_two_points"),
+    ),
+    Drawing(
         "generative.bilinear_alternating",
         "Two players who step at once run away; taking turns they circle; a penalty brings them home",
         (
@@ -135,6 +140,38 @@ FIGURES: tuple[Drawing, ...] = (
         "edm.churn",
         "Churn adds noise: to the next level exactly, if S_noise = 1",
     ),
+    Drawing(
+        "sde.lambda_family",
+        "One family of backward equations, one set of laws",
+        ("sde.probability_flow", "sde.anderson"),
+    ),
+    Drawing(
+        "sde.not_optimal_transport",
+        "The probability flow is the cheapest map on a line and for a Gaussian, not in general",
+        (
+            "sde.optimal_is_curl_free",
+            "sde.flow_twist",
+            "sde.centre_hessian",
+            "sde.optimal_transport_1d",
+            "sde.optimal_transport_commuting",
+        ),
+    ),
+    Drawing(
+        "sde.corrector_bias",
+        "Corrector steps settle too wide, at every noise level by the same factor",
+        ("sde.corrector_snr", "sde.corrector_own_length"),
+    ),
+    Drawing(
+        "sde.reverse_kernel_gaussian",
+        "Backward steps are Gaussian only if they are short",
+        ("sde.reverse_kernel_mixture", "sde.mixture_cumulants"),
+    ),
+    Drawing(
+        "sde.speciation",
+        "When two modes part: in the density, and in each backward drift",
+        ("sde.speciation_drift",),
+    ),
+    Drawing("sde.spectrum", "Images rise above the noise from coarse to fine"),
 )
 
 

@@ -23,7 +23,7 @@ Real = Float[Tensor, "..."]
 
 @formula("generative.gradient_penalty.generator")
 def generator_step(x: Real, y: Real, h: Real) -> Real:
-    """x' = x - h y: down the gradient of x y (Mescheder et al., eq. 5)."""
+    """x' = x - h y: down the gradient of x y (Mescheder et al., sec. 2)."""
     same_rank(x, y, h)
     return x - h * y
 

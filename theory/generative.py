@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sympy import Abs, Derivative, Expr, Integer, Integral, Subs, Sum, exp, log, sqrt
+from sympy import Abs, Derivative, Expr, Integer, Integral, Rational, Subs, Sum, exp, log, sqrt
 
 from theory.probability import gibbs, hellinger, log_bound, r
 from theory.probability import p as first
@@ -114,7 +114,7 @@ def kl_two_points():
 
 @claim("generative.reverse_kl", week=2, source="Cover & Thomas 2006, ex. 2.3.1", covers="generative.reverse_kl")
 def reverse_kl():
-    """KL(p || q) and KL(q || p) differ, but at q = p and q = 1 - p.
+    """KL(p || q) and KL(q || p) differ, though not at q = p or at the opposite coin, q = 1 - p.
 
     Between neighbours they differ at third order: to second order both are h^2 times half the Fisher information.
     """
@@ -193,7 +193,8 @@ def pinsker():
     yield at_least(minimum(q, p)), 2 * (p - q) ** 2
     yield algebra, apart(p, q) ** 2 / 2
 
-    yield -log(1 - 4 * h**2) / 2  # KL at p = 1/2, q = 1/2 + h
+    half = Rational(1, 2)  # p, and q = p + h
+    yield half * (log(half) - log(half + h)) + half * (log(half) - log(half - h))
     yield up_to(h, 4, 4), 2 * h**2
 
 
@@ -259,9 +260,10 @@ inverse = suppose(Derivative(down(x, y), x), 1 / Subs(Derivative(up(z, y), z), z
     hypotheses=[inverse],
 )
 def flow_density():
-    """A layer x = f(z, y) divides the density by its slope: P(X <= x) is P(Z <= g(x)), differentiated in x.
+    """A layer x = f(z, y) divides the density by its slope: X <= x is Z <= g(x), differentiated in x.
 
-    The Jacobian of the whole layer, (z, y) -> (f(z, y), y), is triangular with 1 below: its determinant is that slope.
+    The integral runs from some a, the same for all x. The Jacobian of the whole layer, (z, y) -> (f(z, y), y), is
+    triangular with 1 below, so that slope is its determinant.
     """
     yield Derivative(Integral(base(z, y), (z, low, down(x, y))), x)
     yield leibniz, base(down(x, y), y) * Derivative(down(x, y), x)
@@ -302,7 +304,7 @@ def energy_score():
     yield algebra, -x - Derivative(e(x), x)
 
 
-@claim("generative.energy_gradient", week=2, source="Song & Kingma 2021, eq. 8", covers="generative.energy_score")
+@claim("generative.energy_gradient", week=2, source="Song & Kingma 2021, sec. 2", covers="generative.energy_score")
 def energy_gradient():
     "In a parameter t of E, Z does not cancel: it leaves the mean of dE/dt over the model's draws, here in a box."
 
@@ -508,7 +510,7 @@ def bilinear_alternating():
 @claim(
     "generative.alternating_orbits",
     week=2,
-    source="Gidel et al. 2019, thm 3",
+    source="Gidel et al. 2019 (negative momentum)",
     covers="generative.gan_bilinear_alternating",
 )
 def alternating_orbits():
@@ -524,7 +526,7 @@ def alternating_orbits():
 @claim(
     "generative.alternating_at_two",
     week=2,
-    source="Gidel et al. 2019, thm 3",
+    source="Gidel et al. 2019 (negative momentum)",
     covers="generative.gan_bilinear_alternating",
 )
 def alternating_at_two():

@@ -40,7 +40,7 @@ e, b = function("e", kind="smooth"), function("b", kind="positive")
 @claim(
     "score.memorisation",
     week=5,
-    source="Karras et al. 2022, app. B.3; Gu et al. 2023, prop. 1",
+    source="Karras et al. 2022, app. B.3; Gu et al. 2023",
     covers="score.memorisation",
 )
 def memorisation():
@@ -61,7 +61,7 @@ def memorisation():
     yield at_least(total(w(i)) * (f - mean) ** 2), least
 
 
-@claim("score.memorisation_share", week=5, source="Gu et al. 2023, sec. 2", covers="score.memorisation")
+@claim("score.memorisation_share", week=5, source="Gu et al. 2023", covers="score.memorisation")
 def memorisation_share():
     """A point farther than the nearest one by g in squared distance has a share below exp(-g/(2 sigma^2)): o(sigma^2).
 

@@ -7,12 +7,65 @@ from collections.abc import Callable
 import numpy as np
 import sympy as sp
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
 
 from animations.claims import curve, expression
 from animations.figures.page import DATA, MODEL, NOISE, OTHER, TRUTH, Page
 from diffusion import adversarial, game
 from diffusion.gaussian import log_normal
+from toy.mixture import Mixture
+
+# --------------------------------------------------------------------------------------------- which way round is KL
+
+AXIS = torch.linspace(-8, 8, 1601, dtype=torch.float64)
+
+
+def fitted(forward: bool, log_p: Tensor) -> tuple[float, float]:
+    """Mean and width of the N(m, s^2) of least KL from the law (forward) or to it: quadrature, best of five starts."""
+
+    def divergence(at: np.ndarray) -> float:
+        m, log_s = torch.tensor(at, dtype=torch.float64)
+        log_q = log_normal(AXIS, m, torch.exp(2 * log_s))
+        weight, gap = (log_p.exp(), log_p - log_q) if forward else (log_q.exp(), log_q - log_p)
+        return float(torch.trapezoid(weight * gap, AXIS))
+
+    found = [minimize(divergence, [start, -0.5], method="Nelder-Mead") for start in (-2, -1, 0, 1, 2)]
+    m, log_s = min(found, key=lambda result: result.fun).x
+    return float(m), float(np.exp(log_s))
+
+
+def reverse_kl() -> Page:
+    """One Gaussian fitted to a law of two modes by either KL; and the two KLs' difference between coins."""
+    page = Page("generative.reverse_kl", columns=2, panel=(5.2, 3.9))
+    fit, coins = page.axes
+    law = Mixture("uneven", torch.tensor([0.6, 0.4]), torch.tensor([[-1.5], [1.5]], dtype=torch.float64), 0.25)
+    log_p = law.log_density(AXIS[:, None])
+    fit.fill_between(AXIS, log_p.exp(), color=DATA, alpha=0.25, linewidth=0, label="data p")
+    for hue, name, forward in ((OTHER, "least KL(p‖q): covers", True), (MODEL, "least KL(q‖p): picks", False)):
+        m, s = fitted(forward, log_p)
+        variance = torch.tensor(s**2, dtype=torch.float64)
+        density = log_normal(AXIS, torch.tensor(m, dtype=torch.float64), variance).exp()
+        fit.plot(AXIS, density, color=hue, label=f"q of {name}")
+    q = np.linspace(0.005, 0.995, 400)
+    difference = curve("generative.reverse_kl", line=1)
+    for hue, p in ((DATA, 0.1), (MODEL, 0.2), (OTHER, 0.3)):
+        coins.plot(q, difference(p=p, q=q), color=hue, label=f"p = {p:g}")
+        coins.plot([p, 1 - p], [0, 0], "o", color=hue, markersize=6)
+    coins.axhline(0, color=TRUTH, linewidth=0.8)
+    fit.set(xlabel="x", ylabel="density", xlim=(-5, 5), ylim=(0, 1.0))
+    coins.set(xlabel="q", ylabel="KL(p‖q) − KL(q‖p), nats", ylim=(-0.3, 0.4))
+    fit.legend(loc="upper left", fontsize=8)
+    coins.legend(loc="upper center", fontsize=8)
+    fit.set_title("the best single Gaussian, two ways")
+    coins.set_title("two coins: dots at q = p and q = 1 - p")
+    return page.say(
+        """Maximum likelihood minimises KL(p||q): q must have mass wherever the data are, and puts much of it where
+        there are few. Turned round, q must not be where the data are not, and keeps one mode. The two numbers differ
+        already for coins (right): their difference crosses zero at q = p, at third order, and at the
+        opposite coin."""
+    )
+
 
 # ------------------------------------------------------------------------------------------------ the bilinear game
 

@@ -50,6 +50,7 @@ def surprise_beyond_entropy(world: World, generator: Generator) -> Iterator[Outc
 
 @world_check(
     "generative.kl_two_points",
+    "generative.reverse_kl",
     "generative.js_two_points",
     "generative.js",
     "generative.total_variation",
@@ -70,6 +71,8 @@ def events(world: World, generator: Generator) -> Iterator[Outcome]:
     yield "Pinsker: 2 TV^2 - KL, at most", exact(max(float((2 * tv**2 - kl).max()), 0.0), 1e-15, "nats")
     yield "no event knows more than the place: KL", exact(max(float(kl.max() - whole), 0.0), 1e-15, "nats")
     yield "no event knows more than the place: JS", exact(max(float(js.max() - all_js), 0.0), 1e-15, "nats")
+    opposite = divergence.kl(p, 1 - p) - divergence.kl(1 - p, p)
+    yield "either way round between opposite coins", exact(float(opposite.abs().max()), 1e-15, "nats")
     two = (divergence.kl(p, (p + q) / 2) + divergence.kl(q, (p + q) / 2)) / 2
     yield "JS is the mean divergence from the middle", exact(float((js - two).abs().max()), 1e-15, "nats")
     yield "JS is at most log 2", exact(max(float(js.max()) - math.log(2), 0.0), 0.0, "nats")

@@ -281,13 +281,6 @@ def misfit(w_1: Expr, w_2: Expr, gram: tuple[Expr, Expr, Expr], wanted: tuple[Ex
     return w_1**2 * d_11 + 2 * w_1 * w_2 * d_12 + w_2**2 * d_22 - 2 * (w_1 * b_1 + w_2 * b_2) + norm2
 
 
-def solution(gram: tuple[Expr, Expr, Expr], wanted: tuple[Expr, Expr]) -> tuple[Expr, Expr]:
-    """The weights that solve the normal equations."""
-    (d_11, d_12, d_22), (b_1, b_2) = gram, wanted
-    determinant = d_11 * d_22 - d_12**2
-    return (d_22 * b_1 - d_12 * b_2) / determinant, (d_11 * b_2 - d_12 * b_1) / determinant
-
-
 @claim("edm.post_hoc_ema", source="Karras et al. 2024, alg. 3", covers="edm.post_hoc_ema")
 def post_hoc_ema():
     """The normal equations give the nearest combination of two stored profiles, and for a stored one that one alone.
@@ -296,10 +289,10 @@ def post_hoc_ema():
     weights is then a sum of two squares that vanish together only at the solution.
     """
     gram = d_11, d_12, (d_12**2 + independent) / d_11
-    best = solution(gram, (b_1, b_2))
-    excess = d_11 * ((w_1 - best[0]) + d_12 / d_11 * (w_2 - best[1])) ** 2 + independent / d_11 * (w_2 - best[1]) ** 2
+    best_1, best_2 = (gram[2] * b_1 - d_12 * b_2) / independent, (d_11 * b_2 - d_12 * b_1) / independent
+    excess = d_11 * (w_1 - best_1 + d_12 / d_11 * (w_2 - best_2)) ** 2 + independent / d_11 * (w_2 - best_2) ** 2
     yield misfit(w_1, w_2, gram, (b_1, b_2), norm2)
-    yield at_least(excess), norm2 - best[0] * b_1 - best[1] * b_2
+    yield at_least(excess), norm2 - best_1 * b_1 - best_2 * b_2
 
     for stored in (0, 1):
         wanted = gram[stored], gram[stored + 1]

@@ -54,20 +54,28 @@ error = function("E", kind="positive")  # E|x_0 - x0_hat|^2, of time or of SNR
 
 q, p = function("q", kind="density"), function("p", kind="density")  # of x at time t
 F_q, F_p = function("F_q"), function("F_p")  # drifts
-g = function("g", kind="positive")
+g, al, si = (function(name, kind="positive") for name in ("g", "alpha", "sigma"))
 
 
-def reversed_law(law: Expr, drift: Expr) -> Expr:
-    """What the law at time t obeys when dx = drift dt + g dW runs back in time."""
-    return -Derivative(drift * law, x) - g(t) ** 2 / 2 * Derivative(law, x, 2)
+def reversed_law(law: Expr, drift: Expr, g2: Expr) -> Expr:
+    """The rate of change in time of a law that dx = drift dt + g dW carries back in time."""
+    return -Derivative(drift * law, x) - g2 / 2 * Derivative(law, x, 2)
+
+
+@claim("vdm.reversed_kernel", source="Anderson 1982; Kingma et al. 2021, app. A.2")
+def reversed_kernel():
+    "Given x_0, noised data are carried back by the drift f x - g^2 score, the score being that of x_0."
+    kernel, variance = normal(x, al(t) * x_0, si(t) ** 2), si(t) ** 2
+    f = Derivative(al(t), t) / al(t)
+    g2 = Derivative(variance, t) - 2 * f * variance
+    yield Derivative(kernel, t)
+    yield algebra, reversed_law(kernel, f * x - g2 * (al(t) * x_0 - x) / variance, g2)
 
 
 reversals = [
-    suppose(Derivative(q(x, t), t), reversed_law(q(x, t), F_q(x, t))),
-    suppose(Derivative(p(x, t), t), reversed_law(p(x, t), F_p(x, t))),
+    suppose(Derivative(q(x, t), t), reversed_law(q(x, t), F_q(x, t), g(t) ** 2)),
+    suppose(Derivative(p(x, t), t), reversed_law(p(x, t), F_p(x, t), g(t) ** 2)),
 ]
-
-
 log_ratio, ratio = log(q(x, t) / p(x, t)), q(x, t) / p(x, t)
 moved = integral(Derivative(q(x, t), t) * (log_ratio + 1) - ratio * Derivative(p(x, t), t), x)
 
@@ -381,22 +389,16 @@ def i_mmse_gaussian():
 
 root = function("r", kind="positive")  # sqrt(E[L^2 | t])
 w, mean_loss = function("w", kind="positive"), function("b")
-
-
 level = real("k")
-
-
-def total(f: Expr) -> Expr:
-    """The integral over t in [0, 1]."""
-    return Integral(f, (t, 0, 1))
+unit_time = (t, 0, 1)
 
 
 @claim("vdm.time_density_level", source="Nichol & Dhariwal 2021, eq. 18")
 def time_density_level():
     "Compared with any level k of r/w, the integral of r^2/w exceeds 2 k int r - k^2 int w by that of a square."
-    yield total(root(t) ** 2 / w(t))
-    away = total(w(t) * (root(t) / w(t) - level) ** 2)
-    yield at_least(away), 2 * level * total(root(t)) - level**2 * total(w(t))
+    yield Integral(root(t) ** 2 / w(t), unit_time)
+    away = Integral(w(t) * (root(t) / w(t) - level) ** 2, unit_time)
+    yield at_least(away), 2 * level * Integral(root(t), unit_time) - level**2 * Integral(w(t), unit_time)
 
 
 @claim("vdm.time_density", source="Nichol & Dhariwal 2021, eq. 18", covers="vdm.time_density")
@@ -407,6 +409,9 @@ def time_density():
     (int r)^2 - (int b)^2: what is above it is, at k = int r/int w, the square of vdm.time_density_level, which vanishes
     just for w proportional to r.
     """
-    yield total(w(t)) * total(root(t) ** 2 / w(t)) - total(mean_loss(t)) ** 2
-    above = at_least(lambda gap: total(w(t)) * gap, by(time_density_level, {level: total(root(t)) / total(w(t))}))
-    yield above, total(root(t)) ** 2 - total(mean_loss(t)) ** 2
+    yield Integral(w(t), unit_time) * Integral(root(t) ** 2 / w(t), unit_time) - Integral(mean_loss(t), unit_time) ** 2
+    above = at_least(
+        lambda gap: Integral(w(t), unit_time) * gap,
+        by(time_density_level, {level: Integral(root(t), unit_time) / Integral(w(t), unit_time)}),
+    )
+    yield above, Integral(root(t), unit_time) ** 2 - Integral(mean_loss(t), unit_time) ** 2

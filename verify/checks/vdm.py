@@ -79,7 +79,10 @@ def level(schedule: Schedule, t: float) -> tuple[float, float]:
     return float(schedule.alpha(time)), float(schedule.sigma(time))
 
 
-@world_check("vdm.continuous_bound", "vdm.divergence_rate", "vdm.integrand", worlds=("gaussian", "ring"))
+@world_check(
+    *("vdm.continuous_bound", "vdm.divergence_change", "vdm.divergence_rate", "vdm.integrand", "vdm.reversed_kernel"),
+    worlds=("gaussian", "ring"),
+)
 def bound_without_slack(world: World, generator: Generator) -> Iterator[Outcome]:
     """The integral is what the divergence loses from a to b, at each x_0; for Gaussian data the bound is -log p."""
     schedule = cosine()

@@ -116,10 +116,19 @@ def kl_two_points():
 def reverse_kl():
     """KL(p || q) and KL(q || p) differ, though not at q = p or at the opposite coin, q = 1 - p.
 
-    Between neighbours they differ at third order: to second order both are h^2 times half the Fisher information.
+    In p their difference and its slope are 0 at q, and between q and 1/2 it bends one way, from q to the near end of
+    (0, 1) the other: on q's side of 1/2 they are equal at q alone. Neighbours differ at third order; to second order
+    both are h^2 times half the Fisher information.
     """
+    difference = (p + q) * (log(p) - log(q)) + (2 - p - q) * (log(1 - p) - log(1 - q))
     yield kl_of(p, q) - kl_of(q, p)
-    yield algebra, (p + q) * (log(p) - log(q)) + (2 - p - q) * (log(1 - p) - log(1 - q))
+    yield algebra, difference
+
+    yield Derivative(difference, p)
+    yield algebra, log(p) - log(q) - log(1 - p) + log(1 - q) + q / p - (1 - q) / (1 - p)
+
+    yield Derivative(difference, (p, 2))
+    yield algebra, (p - q) * (1 - 2 * p) / (p**2 * (1 - p) ** 2)
 
     yield kl_of(p, 1 - p) - kl_of(1 - p, p)
     yield algebra, Integer(0)

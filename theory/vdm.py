@@ -11,7 +11,7 @@ errors add, and a coordinate's equations have the others as parameters.
 
 from __future__ import annotations
 
-from sympy import Derivative, Expr, Integer, Integral, exp, log, pi, sqrt
+from sympy import Derivative, Expr, Integer, Integral, Lambda, exp, log, pi, sqrt
 
 from theory.proof import (
     E,
@@ -122,7 +122,8 @@ def divergence_rate():
 def integrand():
     """For drifts f x - g^2 score, with the scores of x_0 and of x0_hat, it is -(1/2) SNR' (x_0 - x0_hat)^2.
 
-    rate = -half_log_snr' > 0 says that SNR falls; then g^2 = 2 sigma^2 rate > 0, and -(1/2) SNR' = SNR rate.
+    rate = -half_log_snr' > 0 says that SNR falls; then g^2 = 2 sigma^2 rate > 0. SNR rate = -(1/2) SNR' is
+    parameterization.weight_vdm.
     """
     weight = yield let("weight", (alpha / sigma) ** 2 * rate)
     sigma_dot = sigma * (alpha_dot / alpha + rate)
@@ -131,9 +132,23 @@ def integrand():
     yield (next(drifts) - next(drifts)) ** 2 / (2 * g2)
     yield algebra, weight * (x_0 - x_0_hat) ** 2
 
-    h = positive("h")
-    yield -Derivative(((alpha + alpha_dot * h) / (sigma + sigma_dot * h)) ** 2, h) / 2 * (sigma + sigma_dot * h) ** 3
-    yield algebra, weight * sigma**3 * (1 + alpha_dot / alpha * h)
+
+D = function("D")  # x0_hat at x
+
+
+@claim("vdm.rate", source="Kingma et al. 2021, eq. 15")
+def bound_rate():
+    """So KL(q(x_t | x_0) || p_t) rises by no less than (1/2) SNR' E|x_0 - x0_hat|^2 per unit of time.
+
+    That is vdm.divergence_change with the scores of x_0 and of x0_hat = D(x): A = g^2 alpha/sigma^2 (D - x_0). And
+    g^2 = 2 sigma^2 rate, rate = -half_log_snr'.
+    """
+    g2 = 2 * sigma**2 * rate
+    drifts_apart = g2 * alpha / sigma**2 * (D(x) - x_0)
+    yield integral(one_law(x) * (slope(x) * drifts_apart + g2 / 2 * slope(x) ** 2), x)
+    rate_of = by(divergence_rate, {apart: Lambda(x, drifts_apart), one_g: sqrt(g2)})
+    weighted = -((alpha / sigma) ** 2) * rate * integral(one_law(x) * (x_0 - D(x)) ** 2, x)
+    yield at_least(lambda gap: gap, rate_of), weighted
 
 
 KL, slack = function("KL"), function("slack")
@@ -146,8 +161,8 @@ def continuous_bound():
     """-log p(x_0) <= prior + reconstruction - (1/2) int SNR'(t) E|x_0 - x0_hat|^2 dt.
 
     KL(t) = KL(q(x_t | x_0) || p_t), and -log p(x_0) = reconstruction + KL(a) - gap by vae.elbo_identity with x_a for
-    z. KL at b = a + length is the prior term, and KL' = SNR' E/2 + slack^2: that is vdm.divergence_rate, with
-    vdm.integrand's weight. For exact scores and an exact decoder gap = slack = 0.
+    z. KL at b = a + length is the prior term, and KL' = SNR' E/2 + slack^2: that is vdm.rate. For exact scores and an
+    exact decoder gap = slack = 0.
     """
     yield reconstruction + KL(a) - gap
     changes = Integral(Derivative(KL(t), t), (t, a, a + length))

@@ -80,7 +80,8 @@ def level(schedule: Schedule, t: float) -> tuple[float, float]:
 
 
 @world_check(
-    *("vdm.continuous_bound", "vdm.divergence_change", "vdm.divergence_rate", "vdm.integrand", "vdm.reversed_kernel"),
+    *("vdm.continuous_bound", "vdm.rate", "vdm.divergence_change", "vdm.divergence_rate", "vdm.integrand"),
+    "vdm.reversed_kernel",
     worlds=("gaussian", "ring"),
 )
 def bound_without_slack(world: World, generator: Generator) -> Iterator[Outcome]:

@@ -34,6 +34,21 @@ def test_every_string_has_the_urns_probability() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-13, atol=0)
 
 
+def test_the_samplers_decisions_have_the_urns_probability(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every branch of the sampler's tree at once: row r decides for string r, and what it decided by is multiplied."""
+    strings, chances = torch.tensor(EVERY), []
+
+    def decide(probability: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        choice = strings[:, len(chances)][:, None]
+        chances.append(probability.gather(1, choice)[:, 0])
+        return choice
+
+    monkeypatch.setattr(torch, "multinomial", decide)
+    assert torch.equal(sample(counting, LENGTH, len(EVERY), torch.Generator()), strings)
+    expected = torch.tensor([urn(string) for string in EVERY], dtype=torch.float64)
+    torch.testing.assert_close(torch.stack(chances).prod(0), expected, rtol=1e-13, atol=0)
+
+
 def test_draws_are_the_urns() -> None:
     """Counts of 81 strings in 40,000 draws: chi-square below its 1e-9 point, 169."""
     n = 40_000

@@ -172,6 +172,21 @@ FIGURES: tuple[Drawing, ...] = (
         ("sde.speciation_drift",),
     ),
     Drawing("sde.spectrum", "Images rise above the noise from coarse to fine"),
+    Drawing(
+        "sde.likelihood_weighting",
+        "A loss that bounds the SDE's law, and not the ODE's",
+        ("sde.kl_model", "sde.ode_exceeds"),
+    ),
+    Drawing(
+        "sde.hutchinson_variance_rademacher",
+        "Two probes of a trace: random signs pay for what is off the diagonal",
+        ("sde.hutchinson_variance_gaussian", "sde.hutchinson_likelihood"),
+    ),
+    Drawing(
+        "sde.sampler_error",
+        "What a sampler errs by, and what bounds it",
+        ("sde.kl_drifts", "sde.frozen_score"),
+    ),
 )
 
 

@@ -11,6 +11,12 @@ from torch import Generator, Tensor
 
 from animations.claims import curve
 from animations.figures.page import DATA, MODEL, NOISE, OTHER, QUIET, TRUTH, Page
+from animations.figures.transport import corrector_bias as corrector_bias
+from animations.figures.transport import lambda_family as lambda_family
+from animations.figures.transport import not_optimal_transport as not_optimal_transport
+from animations.figures.transport import reverse_kernel_gaussian as reverse_kernel_gaussian
+from animations.figures.transport import speciation as speciation
+from animations.figures.transport import spectrum as spectrum
 from diffusion import hutchinson
 from diffusion.likelihood import log_likelihood
 from diffusion.schedules import cosine, vp_linear

@@ -47,7 +47,7 @@ T, h = positive("T h")
 
 # ------------------------------------------------------------------------------------------ Hutchinson's estimate
 
-b, c = real("b c")
+b, b_j, b_k, c = real("b b_j b_k c")
 A_ii, A_11, A_12, A_21, A_22 = real("A_ii A_11 A_12 A_21 A_22")
 signs = (-1, 1)
 
@@ -70,8 +70,9 @@ def hutchinson_variance_gaussian():
     """With Gaussian probes Var(v^T A v) = 2 ||sym A||_F^2: one coordinate u at a time, and two dimensions whole.
 
     In u the form is A_ii u^2 + b u + c: b = sum_j (A_ij + A_ji) v_j over the other coordinates, c their own form. Given
-    them it varies by 2 A_ii^2 + b^2, and its mean A_ii + c varies as their form does (probability.total_variance); the
-    mean of b^2 is sum_j (A_ij + A_ji)^2. So each coordinate adds what it adds to 2 ||sym A||_F^2.
+    them it varies by 2 A_ii^2 + b^2, and its mean A_ii + c varies as their form does (probability.total_variance). The
+    mean of b^2, here for a pair b_j = A_ij + A_ji, b_k = A_ik + A_ki, is the sum of squares. So each coordinate adds to
+    the variance what it adds to 2 ||sym A||_F^2.
     """
     own = yield let("own", 2 * A_ii**2)
     in_u = A_ii * u**2 + b * u + c
@@ -79,6 +80,10 @@ def hutchinson_variance_gaussian():
     yield gaussian_expectation(u), A_ii + c
     yield E((in_u - A_ii - c) ** 2, u)
     yield gaussian_expectation(u), own + b**2
+    yield E((b_j * u_1 + b_k * u_2) ** 2, u_1)
+    yield gaussian_expectation(u_1), b_j**2 + b_k**2 * u_2**2
+    yield E(b_j**2 + b_k**2 * u_2**2, u_2)
+    yield gaussian_expectation(u_2), b_j**2 + b_k**2
 
     trace = A_11 + A_22
     yield E((form(u_1, u_2) - trace) ** 2, u_1)
@@ -100,6 +105,8 @@ def hutchinson_variance_rademacher():
     """
     yield sum((A_ii + b * s + c) ** 2 for s in signs) / 2 - (A_ii + c) ** 2
     yield algebra, b**2
+    yield sum((b_j * s + b_k * r) ** 2 for s in signs for r in signs) / 4
+    yield algebra, b_j**2 + b_k**2
 
     pair = yield let("pair", (A_12 + A_21) ** 2)
     yield sum((form(s, r) - A_11 - A_22) ** 2 for s in signs for r in signs) / 4

@@ -176,11 +176,9 @@ def hutchinson_variance_rademacher() -> Page:
     share = np.linspace(0, 1, 101)
     own, mixed = np.sqrt(share / 2), np.sqrt((1 - share) / 2)  # ||sym A||_F = 1
     off = {"A_12": mixed, "A_21": mixed}
-    exact = curve("sde.hutchinson_variance_gaussian", line=7)(A_11=own, A_22=own, **off)
+    exact = curve("sde.hutchinson_variance_gaussian")(A_11=own, A_22=own, **off)
     left.plot(share, exact, color=TRUTH, linestyle="--", linewidth=1.4)
-    left.plot(
-        share, curve("sde.hutchinson_variance_rademacher", line=4)(**off), color=TRUTH, linestyle="--", linewidth=1.4
-    )
+    left.plot(share, curve("sde.hutchinson_variance_rademacher")(**off), color=TRUTH, linestyle="--", linewidth=1.4)
     marks = ("s", "v", "o", "^")
     for mark, (name, A) in zip(marks, jacobians(), strict=True):
         norm = float((((A + A.T) / 2) ** 2).sum())

@@ -1,9 +1,9 @@
 r"""Likelihoods of diffusions: what the flow's log density costs to estimate, and what a wrong score costs in nats.
 
-    log p_0(x_0) = log p_1(x_1) + int div v dt          along the flow dx/dt = v(x, t); its divergence is a trace
-    KL(p || q)   = int p (log p - log q)                 moves, under dx = a dt + g dW and dx = b dt + g dW, by
-    KL'          = E_p[(a - b)^2] / (2 g^2) - g^2/2 E_p[(L - (a - b)/g^2)^2],     L = (log p)_x - (log q)_x
+    log p_0(x_0) = log p_T(x_T) + int_0^T div v dt       along the flow dx/dt = v(x, t); a divergence is a trace
+    d/dt KL(p || q) = E_p (score_p - score_q)(v_p - v_q)  v = drift - (noise^2/2) score, the velocity that carries a law
 
+Under one noise g and drifts a and b that is E_p (a - b)^2/(2 g^2), less the mean of a square: all bounds come from it.
 The model of the data p is q, drawn backward in time with a model s of the score: drift a - (1 + lambda^2)/2 g^2 s and
 noise lambda g, as in `theory/sde.py`. All is said for one coordinate x; g does not depend on x, so in any dimension the
 fluxes, scores and squares are those of the coordinates, added up (`sde.kl_flux` says it for a pair).
@@ -202,13 +202,35 @@ def hutchinson_unbiased():
 p, s, a, b_ = function("p", kind="density"), function("s"), function("a"), function("b")
 g = function("g", kind="positive")
 lam = positive("lambda")
-p_t, q_t, a_t, b_t, s_t = p(x, t), q(x, t), a(x, t), b_(x, t), s(x, t)
+p_t, q_t, a_t, b_t, s_t, n_t = p(x, t), q(x, t), a(x, t), b_(x, t), s(x, t), function("n")(t)
 noise2 = g(t) ** 2
 score_p, score_q = Derivative(log(p_t), x), Derivative(log(q_t), x)
 apart = score_p - score_q
 ratio = log(p_t) - log(q_t)
 kl = integral(p_t * ratio, x)
 kl_rate = integral((ratio + 1) * Derivative(p_t, t) - p_t / q_t * Derivative(q_t, t), x)
+
+
+def diffused(law: Expr, drift: Expr, spread: Expr) -> Suppose:
+    """The Fokker-Planck equation with this drift and noise^2 = spread; negative for a law that is run back in time."""
+    return suppose(Derivative(law, t), -Derivative(drift * law, x) + spread / 2 * Derivative(law, (x, 2)))
+
+
+def velocity(drift: Expr, spread: Expr, law: Expr) -> Expr:
+    """What carries a law with this drift and noise^2 = spread: drift - (spread/2) score."""
+    return drift - spread / 2 * Derivative(log(law), x)
+
+
+@claim(
+    "sde.law_flow",
+    week=5,
+    source="Song et al. 2021 (SDE), app. D.1; Maoutsa et al. 2020, eq. 13",
+    hypotheses=[diffused(q_t, a_t, n_t)],
+)
+def law_flow():
+    "Drift a and noise^2 n carry a law with the velocity a - (n/2) score, forward in time and, with n < 0, backward."
+    yield Derivative(q_t, t)
+    yield algebra, -Derivative(velocity(a_t, n_t, q_t) * q_t, x)
 
 
 def carried(law: Expr, velocity: Expr) -> Suppose:
@@ -225,7 +247,7 @@ def carried(law: Expr, velocity: Expr) -> Suppose:
 def kl_flow():
     """Two laws carried with velocities a and b: d/dt KL(p || q) = E_p (score_p - score_q) (a - b).
 
-    Every diffusion is such a law: drift F and noise g carry p with the velocity F - (g^2/2) score_p.
+    Every diffusion is such a law: the velocity is that of sde.law_flow.
     """
     yield Derivative(kl, t)
     yield leibniz, kl_rate
@@ -265,16 +287,6 @@ def kl_flux():
     yield algebra, plane_p * gained - divergence([plane_p * (v * (ratio + 1) - w) for v, w in both])
 
 
-def diffused(law: Expr, drift: Expr, spread: Expr) -> Suppose:
-    """The Fokker-Planck equation with this drift and noise^2 = spread (negative: run back in time)."""
-    return suppose(Derivative(law, t), -Derivative(drift * law, x) + spread / 2 * Derivative(law, (x, 2)))
-
-
-def flows(velocity_p: Expr, velocity_q: Expr) -> object:
-    """By sde.kl_flow with these velocities."""
-    return by(kl_flow, {a: Lambda((x, t), velocity_p), b_: Lambda((x, t), velocity_q)}, chain=1)
-
-
 @claim(
     "sde.kl_derivative",
     week=5,
@@ -286,54 +298,40 @@ def kl_derivative():
     "Two laws under one SDE, dx = a dt + g dW: d/dt KL(p || q) = -(g^2/2) E_p (score_p - score_q)^2, whatever a is."
     yield Derivative(kl, t)
     yield leibniz, kl_rate
-    velocities = a_t - noise2 / 2 * score_p, a_t - noise2 / 2 * score_q
-    yield flows(*velocities), -noise2 / 2 * integral(p_t * apart**2, x)
+    flows = {a: Lambda((x, t), velocity(a_t, noise2, p_t)), b_: Lambda((x, t), velocity(a_t, noise2, q_t))}
+    yield by(kl_flow, flows, chain=1), -noise2 / 2 * integral(p_t * apart**2, x)
 
 
 lost = noise2 / 2 * integral(p_t * (apart - (a_t - b_t) / noise2) ** 2, x)
 
 
-@claim(
-    "sde.kl_drifts",
-    week=5,
-    source="Chen et al. 2023 (Improved analysis), lemma 6",
-    hypotheses=[diffused(p_t, a_t, noise2), diffused(q_t, b_t, noise2)],
-)
+@claim("sde.kl_drifts", week=5, source="Chen et al. 2023 (Improved analysis), lemma 6")
 def kl_drifts():
     """SDEs of one noise g and drifts a and b: KL(p || q) grows at most by E_p (a - b)^2/(2 g^2), and by how much less.
 
-    The first line is d/dt KL, as in sde.kl_flow.
+    The first line is d/dt KL by sde.kl_flow, with the velocities of sde.law_flow.
     """
     bound = integral(p_t * (a_t - b_t) ** 2, x) / (2 * noise2)
-    yield kl_rate
-    yield flows(a_t - noise2 / 2 * score_p, b_t - noise2 / 2 * score_q), bound - lost
+    yield integral(p_t * apart * (velocity(a_t, noise2, p_t) - velocity(b_t, noise2, q_t)), x)
+    yield algebra, bound - lost
     yield at_most(lost), bound
 
 
 wrong, unlike = s_t - score_p, s_t - score_q
-half = (1 + lam**2) / 2
+model_drift = a_t - (1 + lam**2) / 2 * noise2 * s_t
 
 
-@claim(
-    "sde.kl_model",
-    week=5,
-    source="Song et al. 2021 (ML), thm 1; Lu et al. 2022, eq. 11",
-    hypotheses=[
-        diffused(p_t, a_t, noise2),
-        diffused(q_t, a_t - half * noise2 * s_t, -(lam**2) * noise2),
-    ],
-)
+@claim("sde.kl_model", week=5, source="Song et al. 2021 (ML), thm 1; Lu et al. 2022, eq. 11")
 def kl_model():
     """p diffuses, q is drawn back with a model s of the score: KL(p || q) falls at most by a factor times the loss.
 
     The loss is (g^2/2) E_p (s - score_p)^2. The noise of q is lambda g, the factor (lambda + 1/lambda)^2/4: least, 1,
     at lambda = 1, the SDE, and without bound as lambda -> 0, the ODE. The fall itself, minus the second line, knows q's
-    score; no loss does. The first line is d/dt KL, as in sde.kl_flow.
+    score; no loss does. The first line is d/dt KL by sde.kl_flow, with the velocities of sde.law_flow.
     """
     factor = yield let("factor", (lam + 1 / lam) ** 2 / 4)
-    yield kl_rate
-    velocities = a_t - noise2 / 2 * score_p, a_t - noise2 * (half * s_t - lam**2 / 2 * score_q)
-    yield flows(*velocities), noise2 / 2 * integral(p_t * apart * (wrong + lam**2 * unlike), x)
+    yield integral(p_t * apart * (velocity(a_t, noise2, p_t) - velocity(model_drift, -(lam**2) * noise2, q_t)), x)
+    yield algebra, noise2 / 2 * integral(p_t * apart * (wrong + lam**2 * unlike), x)
     square = (lam * apart + (lam + 1 / lam) / 2 * wrong) ** 2
     yield at_least(noise2 / 2 * integral(p_t * square, x)), -factor * noise2 / 2 * integral(p_t * wrong**2, x)
 

@@ -172,6 +172,7 @@ FIGURES: tuple[Drawing, ...] = (
         ("sde.speciation_drift",),
     ),
     Drawing("sde.spectrum", "Images rise above the noise from coarse to fine"),
+    Drawing("sde.kl_derivative", "One noise makes two laws alike, as fast as their scores differ", ("sde.kl_flow",)),
     Drawing(
         "sde.likelihood_weighting",
         "A loss that bounds the SDE's law, and not the ODE's",

@@ -199,10 +199,10 @@ def hutchinson_unbiased():
 
 # ---------------------------------------------------------------------------------- two laws in time, and their nats
 
-p, s, a, b_ = function("p", kind="density"), function("s"), function("a"), function("b")
+p, a, b_ = function("p", kind="density"), function("a"), function("b")
 g = function("g", kind="positive")
 lam = positive("lambda")
-p_t, q_t, a_t, b_t, s_t, n_t = p(x, t), q(x, t), a(x, t), b_(x, t), s(x, t), function("n")(t)
+p_t, q_t, a_t, b_t, n_t = p(x, t), q(x, t), a(x, t), b_(x, t), function("n")(t)
 noise2 = g(t) ** 2
 score_p, score_q = Derivative(log(p_t), x), Derivative(log(q_t), x)
 apart = score_p - score_q
@@ -216,9 +216,9 @@ def diffused(law: Expr, drift: Expr, spread: Expr) -> Suppose:
     return suppose(Derivative(law, t), -Derivative(drift * law, x) + spread / 2 * Derivative(law, (x, 2)))
 
 
-def velocity(drift: Expr, spread: Expr, law: Expr) -> Expr:
-    """What carries a law with this drift and noise^2 = spread: drift - (spread/2) score."""
-    return drift - spread / 2 * Derivative(log(law), x)
+def velocity(drift: Expr, spread: Expr, score: Expr) -> Expr:
+    """What carries a law with this drift, noise^2 = spread and score: drift - (spread/2) score."""
+    return drift - spread / 2 * score
 
 
 @claim(
@@ -230,7 +230,7 @@ def velocity(drift: Expr, spread: Expr, law: Expr) -> Expr:
 def law_flow():
     "Drift a and noise^2 n carry a law with the velocity a - (n/2) score, forward in time and, with n < 0, backward."
     yield Derivative(q_t, t)
-    yield algebra, -Derivative(velocity(a_t, n_t, q_t) * q_t, x)
+    yield algebra, -Derivative(velocity(a_t, n_t, score_q) * q_t, x)
 
 
 def carried(law: Expr, velocity: Expr) -> Suppose:
@@ -298,42 +298,47 @@ def kl_derivative():
     "Two laws under one SDE, dx = a dt + g dW: d/dt KL(p || q) = -(g^2/2) E_p (score_p - score_q)^2, whatever a is."
     yield Derivative(kl, t)
     yield leibniz, kl_rate
-    flows = {a: Lambda((x, t), velocity(a_t, noise2, p_t)), b_: Lambda((x, t), velocity(a_t, noise2, q_t))}
+    flows = {a: Lambda((x, t), velocity(a_t, noise2, score_p)), b_: Lambda((x, t), velocity(a_t, noise2, score_q))}
     yield by(kl_flow, flows, chain=1), -noise2 / 2 * integral(p_t * apart**2, x)
 
 
-lost = noise2 / 2 * integral(p_t * (apart - (a_t - b_t) / noise2) ** 2, x)
+# At one time: the law p, the scores of both laws and the model's, two drifts, as functions of x; all are arbitrary.
+S_p, S_q, s_x, a_x, b_x = (function(name)(x) for name in ("S_p", "S_q", "s", "a", "b"))
+G = positive("g")
+
+
+def mean(of: Expr) -> Expr:
+    """E_p, of a function of x."""
+    return integral(p(x) * of, x)
 
 
 @claim("sde.kl_drifts", week=5, source="Chen et al. 2023 (Improved analysis), lemma 6")
 def kl_drifts():
     """SDEs of one noise g and drifts a and b: KL(p || q) grows at most by E_p (a - b)^2/(2 g^2), and by how much less.
 
-    The first line is d/dt KL by sde.kl_flow, with the velocities of sde.law_flow.
+    The first line is d/dt KL by sde.kl_flow, with the velocities of sde.law_flow; S_p and S_q are the scores.
     """
-    bound = integral(p_t * (a_t - b_t) ** 2, x) / (2 * noise2)
-    yield integral(p_t * apart * (velocity(a_t, noise2, p_t) - velocity(b_t, noise2, q_t)), x)
+    lost = G**2 / 2 * mean((S_p - S_q - (a_x - b_x) / G**2) ** 2)
+    bound = mean((a_x - b_x) ** 2) / (2 * G**2)
+    yield mean((S_p - S_q) * (velocity(a_x, G**2, S_p) - velocity(b_x, G**2, S_q)))
     yield algebra, bound - lost
     yield at_most(lost), bound
-
-
-wrong, unlike = s_t - score_p, s_t - score_q
-model_drift = a_t - (1 + lam**2) / 2 * noise2 * s_t
 
 
 @claim("sde.kl_model", week=5, source="Song et al. 2021 (ML), thm 1; Lu et al. 2022, eq. 11")
 def kl_model():
     """p diffuses, q is drawn back with a model s of the score: KL(p || q) falls at most by a factor times the loss.
 
-    The loss is (g^2/2) E_p (s - score_p)^2. The noise of q is lambda g, the factor (lambda + 1/lambda)^2/4: least, 1,
-    at lambda = 1, the SDE, and without bound as lambda -> 0, the ODE. The fall itself, minus the second line, knows q's
-    score; no loss does. The first line is d/dt KL by sde.kl_flow, with the velocities of sde.law_flow.
+    The loss is (g^2/2) E_p (s - S_p)^2, S_p the score of p. The noise of q is lambda g, the factor (lambda +
+    1/lambda)^2/4: least, 1, at lambda = 1, the SDE, and without bound as lambda -> 0, the ODE. The fall itself, minus
+    the second line, knows q's score; no loss does. The first line is as in sde.kl_drifts.
     """
     factor = yield let("factor", (lam + 1 / lam) ** 2 / 4)
-    yield integral(p_t * apart * (velocity(a_t, noise2, p_t) - velocity(model_drift, -(lam**2) * noise2, q_t)), x)
-    yield algebra, noise2 / 2 * integral(p_t * apart * (wrong + lam**2 * unlike), x)
-    square = (lam * apart + (lam + 1 / lam) / 2 * wrong) ** 2
-    yield at_least(noise2 / 2 * integral(p_t * square, x)), -factor * noise2 / 2 * integral(p_t * wrong**2, x)
+    model_drift = a_x - (1 + lam**2) / 2 * G**2 * s_x
+    yield mean((S_p - S_q) * (velocity(a_x, G**2, S_p) - velocity(model_drift, -((lam * G) ** 2), S_q)))
+    yield algebra, G**2 / 2 * mean((S_p - S_q) * (s_x - S_p + lam**2 * (s_x - S_q)))
+    square = (lam * (S_p - S_q) + (lam + 1 / lam) / 2 * (s_x - S_p)) ** 2
+    yield at_least(G**2 / 2 * mean(square)), -factor * G**2 / 2 * mean((s_x - S_p) ** 2)
 
     yield factor
     yield at_least((lam - 1 / lam) ** 2 / 4), Integer(1)
@@ -395,7 +400,7 @@ k, n = natural("k n")
 kernel, other_kernel = function("k", kind="density"), function("l", kind="density")  # k(y, x): the next place y, from x
 log_start = real("log_start")
 drift_p, drift_q = real("a b")
-G, H, b_rate = positive("g G beta")
+H, b_rate = positive("G beta")
 rate = sequence("rate", "positive")
 smooth_rate = function("rate", kind="positive")
 

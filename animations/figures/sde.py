@@ -22,13 +22,62 @@ from diffusion.likelihood import log_likelihood
 from diffusion.schedules import cosine, vp_linear
 from toy import backward
 from toy.field import Field
-from toy.mixture import gaussian
+from toy.mixture import Mixture, gaussian
+from toy.world import World
 from toy.worlds import make
 
 DOUBLE = torch.float64
 UNIT = torch.ones(1, dtype=DOUBLE)  # the variance of N(0, 1)
 WRONG = 0.1  # the share by which the score is too large
 TAU = 10.05  # int beta dt of vp_linear
+
+
+# --------------------------------------------------------------------------------------- two laws under one noise
+
+MODES = Mixture("modes", torch.ones(2), torch.tensor([[0.9], [-0.9]]), 0.19)
+PAIRS: tuple[tuple[str, str, World, World], ...] = (
+    (DATA, "two modes and N(0, 1)", MODES, gaussian("normal", torch.zeros(1), 1.0)),
+    (NOISE, "N(0, 1) and N(0, 1/10)", gaussian("normal", torch.zeros(1), 1.0), gaussian("narrow", torch.zeros(1), 0.1)),
+    (MODEL, "N(0, 1) and N(1, 1)", gaussian("normal", torch.zeros(1), 1.0), gaussian("beside", torch.ones(1), 1.0)),
+)
+LINE = torch.linspace(-10, 10, 1_601, dtype=DOUBLE)[:, None]
+
+
+def compared(p: World, q: World, alpha: float, sigma: float) -> tuple[float, float]:
+    """KL(p_t || q_t) and E_p (score_p - score_q)^2, in one dimension, by the trapezoid rule."""
+    log_p, log_q = (world.log_density(LINE, alpha, sigma) for world in (p, q))
+    apart = (p.score(LINE, alpha, sigma) - q.score(LINE, alpha, sigma))[:, 0] ** 2
+    means = (torch.trapezoid(log_p.exp() * value, LINE[:, 0]) for value in (log_p - log_q, apart))
+    kl, fisher = (float(mean) for mean in means)
+    return kl, fisher
+
+
+def kl_derivative() -> Page:
+    """KL of two laws noised by one SDE, and its rate: differences of KL against the claim's -(g^2/2) E (...)^2."""
+    page = Page("sde.kl_derivative", columns=2, panel=(5.4, 4.2))
+    left, right = page.axes
+    schedule, t = vp_linear(), torch.linspace(0.001, 0.999, 121, dtype=DOUBLE)
+    alpha, sigma, g2 = schedule.alpha(t), schedule.sigma(t), schedule.diffusion2(t)
+    for hue, name, p, q in PAIRS:
+        found = [compared(p, q, float(a), float(s)) for a, s in zip(alpha, sigma, strict=True)]
+        nats, fisher = torch.tensor(found, dtype=DOUBLE).T
+        left.plot(t, nats, color=hue, linewidth=2.5, label=name)
+        right.plot(t, g2 / 2 * fisher, color=TRUTH, linestyle="--", linewidth=1.2)
+        middle, fall = (t[1:] + t[:-1]) / 2, -nats.diff() / t.diff()
+        right.plot(middle[::5], fall[::5], "o", color=hue, markersize=5)
+    right.plot(
+        [], [], color=TRUTH, linestyle="--", label=r"$\frac{g^2}{2}\, E_p (\mathrm{score}_p - \mathrm{score}_q)^2$"
+    )
+    right.plot([], [], "o", color=QUIET, label="fall of KL between two times")
+    left.set(xlabel="t, data at 0, noise at 1", ylabel=r"KL($p_t\,||\,q_t$), nats", yscale="log", ylim=(1e-6, 20))
+    right.set(xlabel="t, data at 0, noise at 1", ylabel="nats per unit of time", yscale="log", ylim=(1e-5, 100))
+    left.legend(fontsize=9, loc="lower left")
+    right.legend(fontsize=9, loc="lower left")
+    return page.say(
+        """Two laws, noised by the same VP-SDE, become alike: KL falls to nothing, at the rate of the squared distance
+        of their scores, whatever the drift. Added up over all times that distance is the KL of the laws at t = 0, but
+        for what is left at t = 1: hence score matching with the weight g^2."""
+    )
 
 
 # ------------------------------------------------------------------------------------------ what the loss bounds

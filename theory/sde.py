@@ -366,11 +366,6 @@ d = real("d")
 snr = function("snr", kind="decreasing")
 
 
-def two(x: Expr, mean: Expr, other: Expr, variance: Expr, share: Expr) -> Expr:
-    """A mixture of two Gaussians of one variance."""
-    return share * normal(x, mean, variance) + (1 - share) * normal(x, other, variance)
-
-
 @claim(
     "sde.reverse_kernel_mixture",
     week=5,
@@ -401,15 +396,14 @@ def reverse_kernel_mixture():
     yield algebra, apart
 
 
-def centred(power: int) -> Expr:
-    """A central moment of rho N(d, v) + (1 - rho) N(0, v)."""
-    above, below = ((1 - rho) * d + sqrt(v_) * u, -rho * d + sqrt(v_) * u)
-    return rho * E(above**power, u) + (1 - rho) * E(below**power, u)
-
-
 @claim("sde.mixture_cumulants", week=5, source="McLachlan & Peel 2000, sec. 1.5", covers="sde.reverse_kernel_gaussian")
 def mixture_cumulants():
     "Two Gaussians of one variance, d apart, are no Gaussian: third and fourth cumulant never vanish together."
+    above, below = (1 - rho) * d + sqrt(v_) * u, -rho * d + sqrt(v_) * u
+
+    def centred(power: int) -> Expr:  # a central moment of rho N(d, v) + (1 - rho) N(0, v)
+        return rho * E(above**power, u) + (1 - rho) * E(below**power, u)
+
     c = rho * (1 - rho)
     variance = yield let("variance", v_ + c * d**2)
     third = yield let("third", c * (1 - 2 * rho) * d**3)
@@ -475,7 +469,7 @@ def speciation():
     chain), so in the second case the log density is concave.
     """
     curvature = yield let("curvature", (mu**2 - w_) / w_**2)
-    law = two(x, mu, -mu, w_, Rational(1, 2))
+    law = (normal(x, mu, w_) + normal(x, -mu, w_)) / 2
     yield at_centre(Derivative(log(law), (x, 2)))
     yield algebra, curvature
     yield Derivative(log(law), (x, 2))
@@ -499,7 +493,8 @@ def speciation_drift():
     always.
     """
     root = yield let("root", lam / (sqrt(lam**2 + 1) + lam))
-    law = two(x, sqrt(A * M), -sqrt(A * M), A * (1 - M) + 1 - A, Rational(1, 2))
+    spread = A * (1 - M) + 1 - A
+    law = (normal(x, sqrt(A * M), spread) + normal(x, -sqrt(A * M), spread)) / 2
     yield at_centre(Derivative(b / 2 * x + (1 + lam**2) / 2 * b * Derivative(log(law), x), x))
     yield algebra, b / 2 * ((A * M) ** 2 + lam**2 * (2 * A * M - 1)) / (1 - A * M) ** 2
     yield root**2 + lam**2 * (2 * root - 1)

@@ -280,11 +280,6 @@ where = (X_1(x_1, x_2, t), X_2(x_1, x_2, t))
 velocities = (function("v_1")(z_1, z_2, t), function("v_2")(z_1, z_2, t))
 
 
-def there(e: Expr) -> Expr:
-    """An expression in z_1, z_2 where the flow has taken x."""
-    return Subs(e, (z_1, z_2), where)
-
-
 @claim(
     "sde.flow_jacobian",
     week=5,
@@ -294,35 +289,23 @@ def there(e: Expr) -> Expr:
 )
 def flow_jacobian():
     "The flow's Jacobian J_ij = dX_i/dx_j obeys J' = Dv J, the velocity's Jacobian taken where the flow is."
+
+    def there(e: Expr) -> Expr:
+        return Subs(e, (z_1, z_2), where)
+
     for i in range(2):
         for j in range(2):
             yield Derivative(where[i], axes[j], t)
-            yield (
-                algebra,
-                sum(
-                    (
-                        there(Derivative(velocities[i], n)) * Derivative(where[k], axes[j])
-                        for k, n in enumerate((z_1, z_2))
-                    ),
-                    start=Integer(0),
-                ),
+            turned = (
+                there(Derivative(velocities[i], n)) * Derivative(at, axes[j])
+                for n, at in zip((z_1, z_2), where, strict=True)
             )
+            yield algebra, sum(turned, start=Integer(0))
 
 
 J = [[function(f"J_{i}{j}")(t) for j in "12"] for i in "12"]
 h_11, h_12, h_22 = (function(f"H_{ij}")(t) for ij in ("11", "12", "22"))
 H = [[h_11, h_12], [h_12, h_22]]
-
-
-def commutator(P: list[list[Expr]], Q: list[list[Expr]]) -> Expr:
-    """[P, Q]_12 of two matrices."""
-    return sum((P[0][k] * Q[k][1] - Q[0][k] * P[k][1] for k in range(2)), start=Integer(0))
-
-
-def asymmetry(n: int) -> Expr:
-    """det J(t) times the n-th derivative of A_12 - A_21 at h = 0, A = J(t + h) J(t)^-1: of the map from t to t + h."""
-    moved = Matrix(2, 2, lambda i, j: Derivative(J[i][j], (t, n))) * Matrix(J).adjugate()
-    return moved[0, 1] - moved[1, 0]
 
 
 @claim(
@@ -342,11 +325,18 @@ def flow_twist():
     A is the Jacobian of the flow's map from t to t + h; its first two derivatives are symmetric at h = 0, the third is
     not. H is the Hessian of log p along the curve, and the velocity's Jacobian is -H/2.
     """
+    now = Matrix(J)
+
+    def asymmetry(n: int) -> Expr:  # det J(t) times the n-th derivative of A_12 - A_21 at h = 0, A = J(t + h) J(t)^-1
+        moved = now.applyfunc(lambda entry: Derivative(entry, (t, n))) * now.adjugate()
+        return moved[0, 1] - moved[1, 0]
+
     for n in (1, 2):
         yield asymmetry(n)
         yield algebra, Integer(0)
     yield asymmetry(3)
-    yield algebra, commutator([[Derivative(e, t) for e in row] for row in H], H) / 4 * Matrix(J).det()
+    commutator = h_12 * Derivative(h_11 - h_22, t) - (h_11 - h_22) * Derivative(h_12, t)
+    yield algebra, commutator / 4 * now.det()
 
 
 s = positive("s")
@@ -354,22 +344,17 @@ b_1, b_2 = real("b_1 b_2")
 share = unit("q")
 
 
-def bump(d: Expr, e: Expr) -> Expr:
-    """Two Gaussians of variance s in the plane at +-(d, e), to a factor."""
-    return exp(-((x_1 - d) ** 2 + (x_2 - e) ** 2) / (2 * s)) + exp(-((x_1 + d) ** 2 + (x_2 + e) ** 2) / (2 * s))
-
-
-four = (share * bump(a, Integer(0)) + (1 - share) * bump(b_1, b_2)) / s
-
-
-SLOPES = tuple(Derivative(log(four), axis) for axis in axes)
-MIXED = Derivative(log(four), x_1, x_2)  # H_12, and H_11 - H_22:
-BALANCE = Derivative(log(four), (x_1, 2)) - Derivative(log(four), (x_2, 2))
-
-
-def at_centre(e: Expr) -> Expr:
-    """Its value at the origin."""
-    return Subs(e, axes, (0, 0))
+four = (  # two Gaussians of variance s in the plane at +-(d, e), two others at another such pair; to a factor
+    sum(
+        weight * sum(exp(-((x_1 - side * d) ** 2 + (x_2 - side * e) ** 2) / (2 * s)) for side in (1, -1))
+        for weight, d, e in ((share, a, Integer(0)), (1 - share, b_1, b_2))
+    )
+    / s
+)
+origin = (axes, (0, 0))
+SLOPES = tuple(Subs(Derivative(log(four), axis), *origin) for axis in axes)
+MIXED = Subs(Derivative(log(four), x_1, x_2), *origin)  # H_12, and H_11 - H_22:
+BALANCE = Subs(Derivative(log(four), (x_1, 2)) - Derivative(log(four), (x_2, 2)), *origin)
 
 
 near = share * exp(-(a**2) / (2 * s))
@@ -381,11 +366,11 @@ def centre_hessian():
     "Of four Gaussians at +-(a, 0) and +-(b_1, b_2) the origin is a rest point of the flow, with this Hessian of log p."
     responsibility = yield let("responsibility", near / (near + far))
     for slope in SLOPES:
-        yield at_centre(slope)
+        yield slope
         yield algebra, Integer(0)
-    yield at_centre(MIXED)
+    yield MIXED
     yield algebra, (1 - responsibility) * b_1 * b_2 / s**2
-    yield at_centre(BALANCE)
+    yield BALANCE
     yield algebra, (responsibility * a**2 + (1 - responsibility) * (b_1**2 - b_2**2)) / s**2
 
 
@@ -408,7 +393,7 @@ def not_optimal_transport():
         "twist", responsibility * (1 - responsibility) * a**2 * b_1 * b_2 * (a**2 - b_1**2 - b_2**2) / (48 * s**6)
     )
     H_12 = (1 - responsibility) * b_1 * b_2 / s**2
-    yield at_centre(MIXED)
+    yield MIXED
     yield by(centre_hessian, chain=2), H_12
     H_gap = (responsibility * a**2 + (1 - responsibility) * (b_1**2 - b_2**2)) / s**2
     yield (H_12 * Derivative(H_gap, s) - Derivative(H_12, s) * H_gap) / 24  # [H', H]_12/24

@@ -109,6 +109,14 @@ def test_images_of_a_random_field_under_every_schedule(schedule_name: str) -> No
     assert (matched - value).abs().max() < 0.05
 
 
+@pytest.mark.parametrize("schedule_name", ["ddpm_linear", "ddpm_cosine"])
+def test_kinks_of_a_discrete_schedule_leave_a_thousandth_of_a_nat(schedule_name: str) -> None:
+    world, schedule = WORLDS["gaussian"], SCHEDULES[schedule_name]()
+    x, run = points(world, 4), {"start": 0.01, "rtol": 1e-5, "atol": 1e-5}
+    value = log_likelihood(denoiser(world, schedule), schedule, x, log_prior=exact(world, schedule, 1.0), **run)
+    torch.testing.assert_close(value, exact(world, schedule, 0.01)(x), rtol=0, atol=3e-3)
+
+
 def test_priors_say_which_gaussian_stands_at_the_end() -> None:
     """VE: sigma(1) = 50 and alpha(1) = 1, so data of mean 40 is not noise of mean 0; given its moments all is exact."""
     world, schedule = (

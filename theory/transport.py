@@ -339,6 +339,51 @@ def flow_twist():
     yield algebra, commutator / 4 * now.det()
 
 
+log_p, heat = function("l")(x_1, x_2, t), function("p", kind="positive")(x_1, x_2, t)
+
+
+@claim(
+    "sde.log_density_flow",
+    week=5,
+    source="Song et al. 2021 (SDE), eq. 29",
+    covers="sde.not_optimal_transport",
+    hypotheses=[suppose(Derivative(heat, t), sum(Derivative(heat, (axis, 2)) for axis in axes) / 2)],
+)
+def log_density_flow():
+    "Under dx = dW the log density l obeys l' = (laplace l + |grad l|^2)/2."
+    yield Derivative(log(heat), t)
+    parts_of = (Derivative(log(heat), (axis, 2)) + Derivative(log(heat), axis) ** 2 for axis in axes)
+    yield algebra, sum(parts_of, start=Integer(0)) / 2
+
+
+@claim(
+    "sde.hessian_along_flow",
+    week=5,
+    source="Lavenant & Santambrogio 2022",
+    covers="sde.not_optimal_transport",
+    hypotheses=[
+        suppose(
+            Derivative(log_p, t), sum(Derivative(log_p, (axis, 2)) + Derivative(log_p, axis) ** 2 for axis in axes) / 2
+        )
+    ],
+)
+def hessian_along_flow():
+    """Along the flow of dx/dt = -grad l/2 the Hessian changes by H' = H^2 + (laplace H + grad l . grad H)/2.
+
+    H^2 commutes with H, so that sde.flow_twist's [H', H] is half of [laplace H + grad l . grad H, H]: no law for which
+    that is not 0 has an optimal flow. Shown for the entry 12, in a basis of any direction: commutators know no more.
+    """
+    entry = Derivative(log_p, x_1, x_2)
+    carried = (Derivative(log_p, axis) * Derivative(entry, axis) for axis in axes)
+    yield Derivative(entry, t) - sum(carried, start=Integer(0)) / 2
+    terms = (
+        Derivative(log_p, x_1, axis) * Derivative(log_p, axis, x_2)
+        + (Derivative(entry, (axis, 2)) + Derivative(log_p, axis) * Derivative(entry, axis)) / 2
+        for axis in axes
+    )
+    yield algebra, sum(terms, start=Integer(0))
+
+
 s = positive("s")
 b_1, b_2 = real("b_1 b_2")
 share = unit("q")

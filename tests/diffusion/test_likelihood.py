@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusion import hutchinson
 from diffusion.likelihood import estimate, gaussian_prior, log_likelihood
@@ -167,6 +167,27 @@ def test_probes_are_what_they_are_called() -> None:
     assert set(signs.unique().tolist()) == {-1.0, 1.0}
     assert abs(float(signs.mean())) < 5 / math.sqrt(6000)
     assert float(normal.var()) == pytest.approx(1, abs=5 * math.sqrt(2 / 6000))
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_quadratic_forms_of_networks_are_those_of_their_jacobians() -> None:
+    """A convolution with group norm, and attention: between the probes stands each sample's own Jacobian."""
+    torch.manual_seed(0)
+    convolution = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.SiLU(), nn.Conv2d(4, 1, 3))
+    attention = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    padded = nn.Sequential(nn.ZeroPad2d(1), convolution)
+    for network, shape in ((padded.double().eval(), (2, 1, 4, 4)), (attention.double().eval(), (2, 3, 4))):
+        x = torch.randn(shape, dtype=DOUBLE)
+        v = hutchinson.probes("gaussian", 3, x, torch.Generator().manual_seed(1))
+        y, forms = hutchinson.quadratic_forms(network, x, v)
+        torch.testing.assert_close(y, network(x))
+        for i, sample in enumerate(x):
+            J = torch.autograd.functional.jacobian(lambda z, f=network: f(z[None])[0].flatten(), sample)
+            flat = v[:, i].flatten(1)
+            expected = torch.einsum("ki,ij,kj->k", flat, J.reshape(len(flat[0]), -1), flat)
+            torch.testing.assert_close(forms[:, i], expected)
+            trace = hutchinson.quadratic_forms(network, x, hutchinson.axes(x))[1].sum(0)
+            torch.testing.assert_close(trace[i], J.reshape(len(flat[0]), -1).trace())
 
 
 @pytest.mark.parametrize("kind", ["rademacher", "gaussian"])

@@ -205,7 +205,7 @@ def velocity_score_dependent():
     yield algebra, velocity_gap
 
 
-kernel = exp(-((x - al(t) * y) ** 2) / (2 * si(t) ** 2)) / si(t)  # a constant is left out, which cancels
+kernel = exp(-((x - alpha * y) ** 2) / (2 * sigma**2))  # a constant is left out, which cancels
 noised = integral(p(y) * kernel, y)
 
 
@@ -213,12 +213,11 @@ noised = integral(p(y) * kernel, y)
 def pf_ode_is_flow():
     """Diffusion's probability-flow ODE f x - (g^2/2) score is the flow of its Gaussian path.
 
-    Its velocity is the mean of the conditional ones, for data of any density p; score is that of the noised law.
+    Its velocity is the mean of the conditional ones (flow.gaussian_velocity), for data of any density p, at any time;
+    score is that of the noised law.
     """
-    f_t = al(t).diff(t) / al(t)
-    g2_t = Derivative(si(t) ** 2, t) - 2 * f_t * si(t) ** 2
-    conditional = si(t).diff(t) / si(t) * (x - al(t) * y) + al(t).diff(t) * y
-    yield f_t * x - g2_t / 2 * Derivative(log(noised), x)
+    conditional = sigma_dot / sigma * (x - alpha * y) + alpha_dot * y
+    yield f_rate * x - g2 / 2 * Derivative(log(noised), x)
     yield leibniz, integral(p(y) * kernel * conditional, y) / noised
 
 

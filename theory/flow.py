@@ -10,7 +10,7 @@ fluxes, costs and squares add over coordinates.
 
 from __future__ import annotations
 
-from sympy import Derivative, Expr, Integer, Integral, Subs, exp, log, sqrt
+from sympy import Derivative, Expr, Integral, Subs, exp, log, sqrt
 
 from theory.proof import (
     E,
@@ -87,11 +87,6 @@ speed = function("w", kind="smooth")  # w(x, y, t): its velocity
 moved = suppose(Derivative(k(x, y, t), t), -Derivative(speed(x, y, t) * k(x, y, t), x))
 
 
-def mixed(e: Expr) -> Expr:
-    """Its mean over y ~ q."""
-    return integral(q(y) * e, y)
-
-
 @claim(
     "flow.marginal_velocity",
     week=5,
@@ -101,11 +96,11 @@ def mixed(e: Expr) -> Expr:
 )
 def marginal_velocity():
     "v(x, t) = E[w | x_t = x] moves the marginal: p_t = -(v p)_x if every conditional path obeys its own equation."
-    marginal = mixed(k(x, y, t))
-    velocity = mixed(speed(x, y, t) * k(x, y, t)) / marginal
+    marginal = integral(q(y) * k(x, y, t), y)
+    velocity = integral(q(y) * speed(x, y, t) * k(x, y, t), y) / marginal
     yield Derivative(marginal, t)
-    yield leibniz, mixed(Derivative(k(x, y, t), t))
-    yield algebra, -mixed(Derivative(speed(x, y, t) * k(x, y, t), x))
+    yield leibniz, integral(q(y) * Derivative(k(x, y, t), t), y)
+    yield algebra, -integral(q(y) * Derivative(speed(x, y, t) * k(x, y, t), x), y)
     yield leibniz, -Derivative(velocity * marginal, x)
 
 
@@ -119,10 +114,13 @@ def fm_equals_cfm():
     Said at each x, weighted as p_t weighs it; the losses differ by a constant and have one gradient.
     """
     kernel, conditional = function("k", kind="positive"), function("w", kind="smooth")
-    marginal = mixed(kernel(x, y))
-    velocity = mixed(kernel(x, y) * conditional(x, y)) / marginal
-    yield mixed(kernel(x, y) * (network(x) - conditional(x, y)) ** 2) - marginal * (network(x) - velocity) ** 2
-    yield algebra, mixed(kernel(x, y) * conditional(x, y) ** 2) - marginal * velocity**2
+    marginal = integral(q(y) * kernel(x, y), y)
+    velocity = integral(q(y) * kernel(x, y) * conditional(x, y), y) / marginal
+    yield (
+        integral(q(y) * (kernel(x, y) * (network(x) - conditional(x, y)) ** 2), y)
+        - marginal * (network(x) - velocity) ** 2
+    )
+    yield algebra, integral(q(y) * kernel(x, y) * conditional(x, y) ** 2, y) - marginal * velocity**2
 
 
 # ------------------------------------------------------------------------------------------------ Gaussian paths
@@ -244,9 +242,13 @@ def one_path():
     """Two Gaussian paths with equal SNR at times u and T(u) are one: Y(u) = c(u) X(T(u)) solves the second's flow.
 
     alpha_2(u) = c(u) alpha(T(u)) and sigma_2(u) = c(u) sigma(T(u)): that SNRs agree says just this, and T is there, and
-    unique, when both are strictly monotone. The denoiser is the same at x/c (vdm.only_snr).
+    unique, when both are strictly monotone. The denoiser is the same at x/c (vdm.only_snr). First, that the velocity
+    used is the path's own.
     """
     alpha_2, sigma_2 = c(u) * al(T(u)), c(u) * si(T(u))
+    yield Derivative(al(t) * y + si(t) * eps, t)
+    yield algebra, flow_velocity(al(t) * y + si(t) * eps, al(t), si(t), y, t)
+
     yield Derivative(c(u) * X(x, T(u)), u)
     yield algebra, flow_velocity(c(u) * X(x, T(u)), alpha_2, sigma_2, denoiser(X(x, T(u)), T(u)), u)
 
@@ -263,9 +265,9 @@ def reflow_marginals():
     """
     start = function("j", kind="positive")
     kernel = start(x - y * t, y)
-    marginal = mixed(kernel)
+    marginal = integral(q(y) * kernel, y)
     yield Derivative(marginal, t)
-    yield leibniz, -Derivative(mixed(y * kernel) / marginal * marginal, x)
+    yield leibniz, -Derivative(integral(q(y) * y * kernel, y) / marginal * marginal, x)
 
 
 tangent = function("c'", kind="monotone")  # the slope of a convex cost c
@@ -306,7 +308,6 @@ def reflow_cost():
     yield parts(u, -m * u * tangent(m)), Integral(values(u) * tangent(m), (u, 0, 1)) - m * tangent(m)
 
 
-burgers = suppose(Derivative(v(x, t), t), -v(x, t) * Derivative(v(x, t), x))
 Z = function("Z")
 
 
@@ -315,12 +316,12 @@ Z = function("Z")
     week=5,
     source="Liu et al. 2023, sec. 2.2",
     covers="flow.straight_one_step",
-    hypotheses=[suppose(Derivative(Z(t), t), v(Z(t), t)), burgers],
+    hypotheses=[suppose(Derivative(Z(t), t), v(Z(t), t))],
 )
 def straight():
-    "The flow's paths are straight, of constant velocity, just when v_t + v v_x = 0."
+    "The acceleration of a path is v_t + v v_x where it is: paths are straight, of constant velocity, just when it is 0."
     yield Derivative(v(Z(t), t), t)
-    yield algebra, Integer(0)
+    yield algebra, Subs(Derivative(v(x, t), t) + v(x, t) * Derivative(v(x, t), x), x, Z(t))
 
 
 @claim("flow.straight_one_step", week=5, source="Liu et al. 2023, sec. 2.2", covers="flow.straight_one_step")
@@ -379,7 +380,7 @@ def schroedinger_bridge_path():
 interpolant, gamma = function("I"), function("gamma", kind="positive")  # I(y, t): y stands for the pair (x_0, x_1)
 bridge = exp(-((x - interpolant(y, t)) ** 2) / (2 * gamma(t) ** 2)) / gamma(t)
 latent = (x - interpolant(y, t)) / gamma(t)  # z, at x
-interpolated = mixed(bridge)
+interpolated = integral(q(y) * bridge, y)
 
 
 @claim("flow.interpolant_path", week=5, source="Albergo et al. 2023, thm 6", covers="flow.interpolant_velocity")
@@ -399,7 +400,7 @@ def interpolant_path():
 def interpolant_velocity():
     "The velocity E[I' + gamma' z | x_t = x] satisfies the continuity equation of the interpolant's law."
     conditional = Derivative(interpolant(y, t), t) + Derivative(gamma(t), t) * latent
-    velocity = mixed(conditional * bridge) / interpolated
+    velocity = integral(q(y) * conditional * bridge, y) / interpolated
     yield Derivative(interpolated, t)
     yield leibniz, -Derivative(velocity * interpolated, x)
 
@@ -408,10 +409,10 @@ def interpolant_velocity():
 def interpolant_score():
     "The interpolant's score is -E[z | x_t = x]/gamma."
     yield Derivative(log(interpolated), x)
-    yield leibniz, -mixed(latent * bridge) / interpolated / gamma(t)
+    yield leibniz, -integral(q(y) * latent * bridge, y) / interpolated / gamma(t)
 
 
-level = function("e", kind="positive")
+level = function("e")
 
 
 @claim(

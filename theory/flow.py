@@ -319,7 +319,7 @@ Z = function("Z")
     hypotheses=[suppose(Derivative(Z(t), t), v(Z(t), t))],
 )
 def straight():
-    "The acceleration of a path is v_t + v v_x where it is: paths are straight, of constant velocity, just when it is 0."
+    "A path's acceleration is v_t + v v_x where it is: straight paths, of constant velocity, are those where this is 0."
     yield Derivative(v(Z(t), t), t)
     yield algebra, Subs(Derivative(v(x, t), t) + v(x, t) * Derivative(v(x, t), x), x, Z(t))
 

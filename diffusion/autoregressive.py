@@ -51,6 +51,8 @@ def _next(conditional: Conditional, prefix: Tokens) -> Float[Tensor, "n V"]:
     probability = conditional(prefix)
     if probability.ndim != 2 or len(probability) != len(prefix):
         raise ValueError(f"conditional: probabilities [{len(prefix)}, V] wanted, got {list(probability.shape)}")
+    if bool((probability < 0).any()):
+        raise ValueError(f"conditional: a probability of {float(probability.min()):.2g}, below 0; a law has none")
     off = float((probability.sum(1) - 1).abs().max())
     if not off <= SUMS_TO_ONE:
         raise ValueError(f"conditional: probabilities of {prefix.shape[1]} tokens' next one sum to 1 but for {off:.2g}")

@@ -57,7 +57,10 @@ def step_length(score: Float[Tensor, "batch ..."], z: Float[Tensor, "batch ..."]
     if not 0 < r < 1:
         raise ValueError(f"r = {r}: a step's signal-to-noise ratio lies between 0 and 1 (the chain diverges from 1 on)")
     same_shape(score=score, z=z)
-    return 2 * r**2 * z.square().sum() / score.square().sum()
+    pull = score.square().sum()
+    if score.numel() and not bool((pull > 0) & pull.isfinite()):
+        raise ValueError(f"score: squared norm {float(pull)} over the batch, expected a finite one above 0")
+    return 2 * r**2 * z.square().sum() / pull
 
 
 @unproved("n corrector steps; each is bound")

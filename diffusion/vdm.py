@@ -13,7 +13,7 @@ p proportional to sqrt(E[L^2 | t]), L the integrand at one draw. Source: Kingma 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -87,10 +87,14 @@ def diffusion_loss(
     t has been drawn with the given density (see `times`), density 1/(b - a) for uniform t on [a, b].
     """
     same_shape(t=t, density=density)
+    if x_0.ndim != 2:
+        raise ValueError(f"diffusion_loss: x_0 {list(x_0.shape)}, expected [batch, dim]; flatten an image")
     kernel = schedule.kernel(t)
     noise = torch.randn(x_0.shape, dtype=x_0.dtype, device=x_0.device, generator=generator)
     x_t = per_sample(kernel.alpha, x_0) * x_0 + per_sample(kernel.sigma, x_0) * noise
-    error = (x_0 - denoiser(x_t, t)).square().sum(1)
+    denoised = denoiser(x_t, t)
+    same_shape(x_0=x_0, denoised=denoised)
+    error = (x_0 - denoised).square().sum(1)
     weight = continuous_weight(kernel.alpha, kernel.sigma, -schedule.half_log_snr_dot(t))
     return weight.to(error) * error / density.to(error)
 
@@ -105,6 +109,8 @@ def spaced(n: int, generator: torch.Generator, spacing: Spacing = "stratified") 
     Dependence changes no mean. Of a smooth integrand antithetic pairs take the odd part away, and the lattice lowers
     the standard deviation of the sum's mean to order 1/n from 1/sqrt(n).
     """
+    if spacing not in get_args(Spacing):
+        raise ValueError(f"spaced: spacing {spacing!r}, expected {', '.join(get_args(Spacing))}")
     if n < 1 or (spacing == "antithetic" and n % 2):
         raise ValueError(f"spaced: n = {n} {spacing} times, expected n >= 1, and an even n for pairs")
     if spacing == "stratified":
@@ -144,9 +150,13 @@ class TimeDensity:
     ) -> TimeDensity:
         """The density of least variance, sqrt(E[L^2 | t]), from losses L recorded at times t (not divided by any p).
 
-        In a cell: the root of the mean square. ValueError where a cell has no record, or losses of 0 alone.
+        In a cell: the root of the mean square. ValueError where a cell has no record, or losses of 0 alone, and where a
+        loss is not finite.
         """
         same_shape(t=t, loss=loss)
+        if not bool(loss.isfinite().all()):
+            lost = torch.nonzero(~loss.isfinite()).flatten().tolist()
+            raise ValueError(f"TimeDensity.of_losses: losses number {lost[:8]} are not finite; leave them out")
         cell = torch.bucketize(t.double(), edges.double().contiguous()[1:-1], right=True)
         cells = len(edges) - 1
         count = torch.zeros(cells, dtype=torch.float64).index_add_(0, cell, torch.ones_like(t, dtype=torch.float64))
@@ -158,7 +168,7 @@ class TimeDensity:
 
     @unproved("looks up a cell")
     def at(self, t: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """p(t)."""
+        """p(t), for t within the edges."""
         cell = torch.bucketize(t.double(), self.edges[1:-1], right=True)
         return (self.mass / self.edges.diff())[cell].to(t)
 

@@ -77,6 +77,11 @@ def test_the_seed_is_the_generators() -> None:
     assert torch.equal(one, other)
 
 
+def negative(prefix):
+    """Rows that sum to 1 and are no law."""
+    return torch.tensor([[1.5, -0.5]]).expand(len(prefix), 2)
+
+
 @pytest.mark.parametrize(
     "call, told",
     [
@@ -85,6 +90,8 @@ def test_the_seed_is_the_generators() -> None:
         (lambda g: sample(lambda prefix: torch.full((len(prefix), 4), 0.3), 3, 5, g), "sum to 1 but for 0.2"),
         (lambda g: sample(lambda prefix: torch.full((len(prefix),), 1.0), 3, 5, g), r"\[5, V\] wanted, got \[5\]"),
         (lambda g: sample(lambda prefix: torch.full((len(prefix), 2), math.nan), 3, 5, g), "sum to 1 but for nan"),
+        (lambda g: log_probability(negative, torch.zeros(3, 2, dtype=torch.long)), "a probability of -0.5, below 0"),
+        (lambda g: sample(negative, 3, 5, g), "a probability of -0.5, below 0"),
         (lambda g: log_probability(counting, torch.zeros(3, dtype=torch.long)), r"\[n, length\]"),
         (lambda g: log_probability(counting, torch.zeros(3, 2)), "float32"),
         (lambda g: log_probability(counting, torch.zeros(3, 0, dtype=torch.long)), r"got torch.int64 \[3, 0\]"),

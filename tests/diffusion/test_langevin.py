@@ -75,6 +75,9 @@ def test_bad_input() -> None:
             langevin.step_length(x, x, r)
     with pytest.raises(ValueError, match=r"score \(3, 2\)"):
         langevin.step_length(x, torch.zeros(3), 0.1)
+    for bad in (0.0, math.nan):
+        with pytest.raises(ValueError, match="expected a finite one above 0"):
+            langevin.step_length(torch.full((3, 2), bad), x, 0.1)
     with pytest.raises(ValueError, match="n = -1"):
         langevin.correct(lambda x: x, x, -1, 0.1, torch.Generator())
     with pytest.raises(ValueError, match="per_sample"):

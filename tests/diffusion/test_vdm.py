@@ -164,3 +164,16 @@ def test_bad_densities_are_refused() -> None:
         TimeDensity.of_losses(edges, torch.tensor([0.1]), torch.tensor([1.0]))
     with pytest.raises(ValueError, match="even n"):
         vdm.spaced(3, seeded(), "antithetic")
+    with pytest.raises(ValueError, match="'latin', expected independent, antithetic, stratified"):
+        vdm.spaced(4, seeded(), "latin")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"losses number \[1\] are not finite"):
+        TimeDensity.of_losses(edges, torch.tensor([0.1, 0.6]), torch.tensor([1.0, torch.nan]))
+
+
+def test_bad_states_are_refused() -> None:
+    """Images [4, 1, 4, 4] would broadcast against the weights [4] along the wrong axis, and so would [4, 1]."""
+    t, one = torch.full((4,), 0.5, dtype=F64), torch.ones(4, dtype=F64)
+    with pytest.raises(ValueError, match=r"\[4, 1, 4, 4\], expected \[batch, dim\]"):
+        vdm.diffusion_loss(lambda x, t: x, flow(), torch.zeros(4, 1, 4, 4, dtype=F64), t, one, seeded())
+    with pytest.raises(ValueError, match=r"denoised \(4, 1\)"):
+        vdm.diffusion_loss(lambda x, t: x[:, :1], flow(), torch.zeros(4, 3, dtype=F64), t, one, seeded())

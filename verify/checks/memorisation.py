@@ -44,7 +44,7 @@ def nearest(x: Tensor, points: Tensor) -> Tensor:
 
 @world_check("score.memorisation", "score.memorisation_share", worlds=("points", "ring", "checkerboard"))
 def set_denoiser(world: World, generator: Generator) -> Iterator[Outcome]:
-    """At each x_t no answer has less loss over the set, and no farther point a share above exp(-g/(2 sigma^2))."""
+    """At each x_t no answer has less loss over the set, and no farther point pulls more than exp(-g/(2 sigma^2))."""
     points = training_set(world, generator)
     for alpha, sigma in LEVELS:
         _, x = points.noised(200, alpha, sigma, generator)
@@ -60,8 +60,10 @@ def set_denoiser(world: World, generator: Generator) -> Iterator[Outcome]:
         error = float((rise - step @ step).abs().max())
         yield f"sigma = {sigma}, rise of the loss beside it", exact(error, 1e-13, "squared distance")
         gap = squares - squares.amin(1, keepdim=True)
-        room = share * torch.exp(gap / (2 * sigma**2)) - 1
-        yield f"sigma = {sigma}, share above its bound", exact(max(float(room.max()), 0.0), 0.0, "relative")
+        closest = points.points[squares.argmin(1)]
+        room = (torch.exp(-gap / (2 * sigma**2)) * (points.points - closest[:, None]).norm(dim=-1)).sum(1)
+        drawn_off = ((D - closest).norm(dim=-1) - room).max()
+        yield f"sigma = {sigma}, pull of farther points", exact(max(float(drawn_off), 0.0), 1e-14, "distance")
 
 
 @world_check("score.memorisation_flow", "score.memorisation", worlds=("points", "ring", "checkerboard"))

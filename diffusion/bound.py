@@ -36,7 +36,7 @@ def learned(
     """(x_t, t) -> (D, Sigma) for `ddpm.variational_bound`, from a network's (D, v), both in the shape of x_t.
 
     t = k/T a 0-dim tensor. At step 1, where beta_tilde = 0, Sigma is `first`, the decoder's variance. ValueError for a
-    v outside [0, 1]: a network's output goes through a sigmoid, say.
+    time of no step, and for a v outside [0, 1]: a network's output goes through a sigmoid, say.
     """
     if not first > 0:
         raise ValueError(f"first = {first}: the decoder's variance is positive")
@@ -44,6 +44,8 @@ def learned(
 
     def model(x_t: Tensor, t: Tensor) -> Pair:
         k = round(float(t) * len(betas))
+        if not 1 <= k <= len(betas):
+            raise ValueError(f"t = {float(t):.6g}: expected the time k/{len(betas)} of a step k = 1 .. {len(betas)}")
         D, v = network(x_t, t)
         if not bool(((v >= 0) & (v <= 1)).all()):
             raise ValueError(f"v in [{float(v.min()):.4g}, {float(v.max()):.4g}]: expected values in [0, 1]")

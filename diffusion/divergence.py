@@ -4,18 +4,19 @@ r"""Distances between two laws on two points: how different two coins are, in fo
     JS(p, q)   = (KL(p || m) + KL(q || m))/2,   m = (p + q)/2       symmetric, from 0 to log 2
     TV(p, q)   = |p - q|                                            2 TV^2 <= KL (Pinsker)
 
-p and q are probabilities of one and the same outcome, 0 < p, q < 1. All functions act elementwise on one common shape
-or on 0-dim tensors beside it. Logarithms of ratios are taken as log1p of a relative difference, so that nothing is lost
-between two coins that are nearly the same, where all four are small.
+p and q are probabilities of one and the same outcome, 0 < p, q < 1; a coin that always falls one way, p = 0 or 1, has
+the limit, 0 log 0 = 0, against any other coin. All functions act elementwise on one common shape or on 0-dim tensors
+beside it. Logarithms of ratios are taken as log1p of a relative difference, so that nothing is lost between two coins
+that are nearly the same, where all four are small.
 
 Source: Cover & Thomas 2006, Elements of Information Theory, ch. 2; Lin 1991.
 """
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.special import xlog1py
 
 from diffusion.binding import formula
 from diffusion.shapes import same_rank
@@ -27,7 +28,7 @@ Real = Float[Tensor, "..."]
 def kl(p: Real, q: Real) -> Real:
     """KL(p || q) = p log(p/q) + (1 - p) log((1 - p)/(1 - q)), nats (Cover & Thomas, ex. 2.3.1); 0 only for p = q."""
     same_rank(p, q)
-    return p * torch.log1p((p - q) / q) + (1 - p) * torch.log1p((q - p) / (1 - q))
+    return xlog1py(p, (p - q) / q) + xlog1py(1 - p, (q - p) / (1 - q))
 
 
 @formula("generative.js_two_points", trained=True)
@@ -35,8 +36,8 @@ def js(p: Real, q: Real) -> Real:
     """JS(p, q) = H(m) - (H(p) + H(q))/2, m = (p + q)/2 and H a coin's entropy, nats (Lin, eq. 4.1)."""
     same_rank(p, q)
     d, e = (p - q) / (p + q), (p - q) / (2 - p - q)  # of p from m, and of 1 - q from 1 - m, as parts of m and 1 - m
-    one = p * torch.log1p(d) + q * torch.log1p(-d)
-    other = (1 - p) * torch.log1p(-e) + (1 - q) * torch.log1p(e)
+    one = xlog1py(p, d) + xlog1py(q, -d)
+    other = xlog1py(1 - p, -e) + xlog1py(1 - q, e)
     return (one + other) / 2
 
 

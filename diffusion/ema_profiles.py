@@ -149,8 +149,11 @@ def reconstruct(snapshots: Sequence[Snapshot], sigma_rel: float, updates: int | 
     if not snapshots:
         raise ValueError("reconstruct: no snapshots")
     last = max(snapshots, key=lambda snapshot: snapshot.updates)
+    at = last.updates if updates is None else updates
+    if at < 1:
+        raise ValueError(f"reconstruct: updates = {updates}, expected 1 or more; before the first there is no average")
     gamma, t = (torch.tensor([getattr(s, f) for s in snapshots], dtype=torch.float64) for f in ("gamma", "updates"))
-    shares = combination(gamma, t, power_of(sigma_rel), float(updates or last.updates)).tolist()
+    shares = combination(gamma, t, power_of(sigma_rel), float(at)).tolist()
     mixed = {}
     for name, tensor in last.weights.items():
         if tensor.is_floating_point():

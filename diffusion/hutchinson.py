@@ -11,6 +11,7 @@ divide the variance by k. Source: Hutchinson 1990; Avron & Toledo 2011.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -58,7 +59,7 @@ def quadratic_forms(
 @unproved("one-hot vectors")
 def axes(like: Float[Tensor, " batch *dims"]) -> Float[Tensor, "d batch *dims"]:
     """All d coordinate vectors, each for every sample: the quadratic forms they give add up to the trace."""
-    n, d = len(like), like[0].numel()
+    n, d = len(like), math.prod(like.shape[1:])
     return torch.eye(d, dtype=like.dtype, device=like.device)[:, None].expand(d, n, d).reshape(d, *like.shape)
 
 

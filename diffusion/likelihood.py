@@ -150,6 +150,8 @@ def _follow(
 
     `trace` makes the estimates [m, batch] of tr J out of the vectors' forms v^T J v, [k, batch].
     """
+    if x.ndim < 2 or 0 in x.shape or not x.is_floating_point():
+        raise ValueError(f"x: got {x.dtype} {list(x.shape)}, expected floats [batch, ...], at least one sample")
     if not 0 < start < 1 or not schedule.sigma(torch.tensor(start, dtype=torch.float64)) > 0:
         raise ValueError(f"start: got {start}, expected a time in (0, 1) at which sigma > 0")
 

@@ -129,9 +129,10 @@ class TimeDensity:
 
     def __init__(self, edges: Float[Tensor, " cells+1"], weight: Float[Tensor, " cells"]) -> None:
         edges, weight = edges.double().contiguous(), weight.double()
-        if edges.ndim != 1 or weight.shape != (len(edges) - 1,) or not bool((edges[1:] > edges[:-1]).all()):
+        rising = edges.ndim == 1 and bool((edges[1:] > edges[:-1]).all() and edges.isfinite().all())
+        if not rising or weight.shape != (len(edges) - 1,):
             raise ValueError(
-                f"TimeDensity: edges {list(edges.shape)}, weight {list(weight.shape)}; rising edges wanted"
+                f"TimeDensity: edges {list(edges.shape)}, weight {list(weight.shape)}; finite rising edges wanted"
             )
         if not bool((weight > 0).all() and weight.isfinite().all()):
             raise ValueError(f"TimeDensity: weights must be positive and finite, got {weight.tolist()[:8]}")

@@ -108,6 +108,9 @@ def test_bad_input_gets_one_clear_line() -> None:
             ddpm.variational_bound(model, x_0, BETAS, Sigma, seeded())
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         bound.learned(lambda x, t: (x, x + 1.5), BETAS, first=1.0)(x_0, torch.tensor(1.0))
+    for t in (0.0, 1.2):
+        with pytest.raises(ValueError, match=f"t = {t:g}: expected the time k/"):
+            bound.learned(lambda x, t: (x, 0.5 + 0 * x), BETAS, first=1.0)(x_0, torch.tensor(t))
     with pytest.raises(ValueError, match="first = 0"):
         bound.learned(lambda x, t: (x, x), BETAS, first=0.0)
 

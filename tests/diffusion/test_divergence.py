@@ -81,3 +81,15 @@ def test_two_ranks_are_refused() -> None:
     for f in (divergence.kl, divergence.js, divergence.total_variation):
         with pytest.raises(ValueError, match=r"\(3,\), \(3, 1\)"):
             f(torch.full((3,), 0.5), torch.full((3, 1), 0.5))
+
+
+def test_a_coin_that_always_falls_one_way() -> None:
+    """0 log 0 = 0: KL(p || q) is -log of the chance q gives to what happens, JS of opposite ends log 2."""
+    ends, q = scalar(0.0), tensor([0.5, 0.1, 0.9], dtype=torch.float64)
+    torch.testing.assert_close(divergence.kl(ends, q), -(1 - q).log())
+    torch.testing.assert_close(divergence.kl(1 - ends, q), -q.log())
+    assert float(divergence.kl(scalar(0.5), ends)) == math.inf
+    assert float(divergence.js(ends, 1 - ends)) == pytest.approx(math.log(2), abs=1e-15)
+    middle = q / 2
+    expected = (-(1 - middle).log() + divergence.kl(q, middle)) / 2
+    torch.testing.assert_close(divergence.js(ends, q), expected)

@@ -204,5 +204,8 @@ def test_bad_input_is_refused() -> None:
         PowerEMA(bag).load_state_dict(PowerEMA(bag, (0.1,)).state_dict())
     ema = PowerEMA(bag)
     ema.update(bag)
+    for updates in (0, -5):
+        with pytest.raises(ValueError, match=f"updates = {updates}, expected 1 or more"):
+            reconstruct(ema.snapshots(), 0.1, updates)
     with pytest.raises(ValueError, match="not independent"):
         reconstruct([*ema.snapshots(), *ema.snapshots()], 0.1)

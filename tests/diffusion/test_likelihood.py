@@ -250,6 +250,12 @@ def test_a_denoiser_of_another_shape_is_refused() -> None:
         log_likelihood(lambda x, t: x[:, :1], SCHEDULES["flow"](), torch.zeros(2, 2, dtype=DOUBLE))
 
 
+@pytest.mark.parametrize("x", [torch.zeros(0, 2), torch.zeros(3), torch.zeros(3, 2, dtype=torch.long)], ids=str)
+def test_what_is_no_batch_of_states_is_refused(x: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"expected floats \[batch, \.\.\.\], at least one sample"):
+        log_likelihood(lambda x, t: x, SCHEDULES["flow"](), x)
+
+
 def test_a_standard_error_needs_two_probes() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         estimate(lambda x, t: x, SCHEDULES["flow"](), torch.zeros(2, 2, dtype=DOUBLE), 1, torch.Generator())

@@ -158,8 +158,9 @@ def test_bad_densities_are_refused() -> None:
     for bad in (torch.tensor([1.0, 0.0]), torch.tensor([1.0, torch.inf]), torch.tensor([1.0, -1.0])):
         with pytest.raises(ValueError, match="positive and finite"):
             TimeDensity(edges, bad)
-    with pytest.raises(ValueError, match="rising edges wanted"):
-        TimeDensity(edges.flip(0), torch.ones(2))
+    for bad in (edges.flip(0), torch.tensor([0.0, 0.5, torch.inf]), torch.ones(1, 3)):
+        with pytest.raises(ValueError, match="finite rising edges wanted"):
+            TimeDensity(bad, torch.ones(2))
     with pytest.raises(ValueError, match=r"no loss above 0 in cells \[1\] of 2"):
         TimeDensity.of_losses(edges, torch.tensor([0.1]), torch.tensor([1.0]))
     with pytest.raises(ValueError, match="even n"):

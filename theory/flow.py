@@ -375,6 +375,34 @@ def schroedinger_bridge_path():
     yield complete_the_square(x), log_normal(x, mean, variance)
 
 
+@claim(
+    "flow.bridge_velocity",
+    week=5,
+    source="Tong et al. 2024 (simulation-free), eq. 6",
+    covers="flow.schroedinger_bridge_path",
+)
+def bridge_velocity():
+    """The pinned path's velocity and score; with noise s its drift is (x_1 - x)/(1 - t), the Brownian bridge's.
+
+    First the score, then the velocity, by its continuity equation; the drift is velocity + (s^2/2) score, by
+    flow.interpolant_noise_level, with no x_0 left in it.
+    """
+    t = unit("t")
+    path, spread = (1 - t) * x_0 + t * x_1, s**2 * t * (1 - t)
+    score = yield let("score", -(x - path) / spread)
+    velocity = yield let("velocity", x_1 - x_0 + (1 - 2 * t) / (2 * t * (1 - t)) * (x - path))
+    drift = yield let("drift", (x_1 - x) / (1 - t))
+    yield Derivative(log_normal(x, path, spread), x)
+    yield algebra, score
+
+    kernel = normal(x, path, spread)
+    yield Derivative(kernel, t)
+    yield algebra, -Derivative(velocity, x) * kernel - velocity * Derivative(kernel, x)
+
+    yield velocity + s**2 / 2 * score
+    yield algebra, drift
+
+
 # ------------------------------------------------------------------------------------------ stochastic interpolants
 
 interpolant, gamma = function("I"), function("gamma", kind="positive")  # I(y, t): y stands for the pair (x_0, x_1)

@@ -27,6 +27,7 @@ PLANTED = [
     ("path_kl_of_chains", "gaussian", (bound, "path_kl"), lambda f: lambda a, b, g, h: 2 * f(a, b, g, h)),
     ("sampler_error_is_bounded", "gaussian", (backward, "carried"), lambda f: lambda *a: (f(*a)[0], 2 * f(*a)[1])),
     ("sampler_error_is_bounded", "gaussian", (schedules, "diffusion2"), lambda f: lambda *a: f(*a) / 10),
+    ("sampler_error_is_bounded", "gaussian", (backward, "_change"), lambda f: lambda *a: lambda r: f(*a)(r) / 2),
 ]
 
 

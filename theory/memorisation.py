@@ -63,7 +63,7 @@ def memorisation():
 
 @claim("score.memorisation_share", week=5, source="Gu et al. 2023", covers="score.memorisation")
 def memorisation_share():
-    """A point farther than the nearest one by g in squared distance has a share below exp(-g/(2 sigma^2)): o(sigma^2).
+    """A point farther than the nearest one by g in squared distance has a share below exp(-g/(2 sigma^2)): O(sigma^2).
 
     The nearest point, at the squared distance d, has the kernel c; all others together have R. From log a <= a - 1.
     """

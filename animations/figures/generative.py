@@ -141,9 +141,9 @@ def bilinear_alternating() -> Page:
     distance.legend(loc="upper left", fontsize=8)
     return page.say(
         """The smallest GAN, x y. Both players stepping at once spiral out at every step size; a discriminator that
-        sees the generator's move closes the orbit, its eigenvalues being on the unit circle; a gradient penalty pulls
-        them inside, for h < c. Being on the circle is not enough: at h = 2 both eigenvalues are -1 with one
-        eigenvector, and the pair runs away, linearly (triangles)."""
+        sees the generator's move keeps the pair on an ellipse, its eigenvalues being on the unit circle; a gradient
+        penalty pulls them inside, for h < c. Being on the circle is not enough: at h = 2 both eigenvalues are -1 with
+        one eigenvector, and the pair runs away, linearly (triangles)."""
     )
 
 
@@ -202,9 +202,9 @@ def wasserstein_shift() -> Page:
     value.set_title("lines exact, dots and squares from 1000 draws")
     slope.set_title("what a generator could learn from")
     return page.say(
-        """A generator misses the data by d. W_1 is d, whatever the laws' width. JS is log 2 as soon as the laws share
-        no support: the narrower they are the sooner, and beyond that its slope is 0, so it does not say which way to
-        go. Two point masses are the extreme: JS jumps to log 2 at once."""
+        """A generator misses the data by d. W_1 is d, whatever the laws' width. JS is log 2 where laws share no
+        support. Gaussians always share some, but JS is as good as log 2 at a few widths, the narrower they are the
+        sooner; there its slope is all but 0, and says not which way to go. Of two point masses JS is log 2 at once."""
     )
 
 

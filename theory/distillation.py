@@ -11,9 +11,9 @@ over coordinates. Steps are DDIM's (theory/ddim.py), kappa = alpha_t sigma_s/(al
 
 from __future__ import annotations
 
-from sympy import Derivative, Expr, Integer, Integral, Lambda, Subs, Sum, exp, log, sqrt
+from sympy import Derivative, Expr, Integer, Integral, Lambda, Subs, Sum, log, sqrt
 
-from theory import ddim, flow
+from theory import ddim, edm, flow
 from theory.proof import (
     above_one,
     algebra,
@@ -30,6 +30,7 @@ from theory.proof import (
     natural,
     nonnegative,
     nonzero,
+    normal,
     parts,
     positive,
     real,
@@ -174,6 +175,10 @@ def consistency_scalings():
     yield Subs(out, sigma, sigma_min + h)
     yield up_to(h, 1, sd / sqrt(sd**2 + sigma_min**2)), Integer(0)
 
+    for scale, of_edm in ((skip, edm.c_skip), (out, edm.c_out)):
+        yield at(scale, {sigma_min: Integer(0)})
+        yield algebra, of_edm.subs({edm.sigma: sigma, edm.sigma_data: sd})
+
 
 f = function("f")
 X, v = function("X"), function("v")
@@ -232,26 +237,18 @@ def consistency_gaussian():
 
 # ------------------------------------------------------------------------------------- consistency, trained on pairs
 
-data = function("p", kind="density")
-g = function("f")  # f(x, sigma, theta)
-held = real("theta_0")
-here = g(x, sigma, theta)
-noise = (x - y) / sigma  # of the pair, given x and x_0 = y
+law = function("k", kind="density")  # of the pair's noise eps given x: by Bayes, up to a constant, which cancels
+g = function("f")  # f(x, sigma), and f(x, sigma, theta) where its weight theta moves
+held, eps = real("theta_0 eps")
 
 
 def given_x(e: Expr) -> Expr:
-    """Its mean over x_0 = y given x, by Bayes; the kernel's constant cancels."""
-    seen = data(y) * exp(-(noise**2) / 2)
-    return integral(seen * e, y) / integral(seen, y)
+    """Its mean over eps given x = x_0 + sigma eps."""
+    return integral(law(eps) * e, eps) / integral(law(eps), eps)
 
 
-mean_noise = given_x(noise)  # the ODE's slope: E[eps | x] = -sigma score
-variance_noise = given_x(noise**2) - mean_noise**2
-
-
-def gradient(point: Expr) -> Expr:
-    """d/dtheta of (f(x, sigma) - f(point, sigma - h))^2, the second held as it is for this theta."""
-    return 2 * Derivative(here, theta) * (here - g(point, sigma - h, theta))
+mean_noise = given_x(eps)  # the ODE's slope: E[eps | x] = -sigma score
+variance_noise = given_x(eps**2) - mean_noise**2
 
 
 @claim(
@@ -260,24 +257,32 @@ def gradient(point: Expr) -> Expr:
     covers="distillation.consistency_training",
 )
 def consistency_training():
-    """Given x, training's gradient is distillation's up to O(h^2), and over h up to O(h), sharp.
+    """Training's gradient is distillation's up to O(h^2), over h up to O(h), sharp: by f_theta f_xx Var(eps | x).
 
-    Training steps from x to x - h eps, with the pair's own noise; distillation along the exact score, by Euler's step
-    x - h E[eps | x]. Both gradients, over h, tend to 2 f_theta (f_sigma + f_x E[eps | x]). What is left is the noise's
-    variance times f's curvature.
+    Both gradients, the target held as it is for this theta, are 2 f_theta (f - target). Training's target is taken at
+    x - h eps, by the pair's own noise, distillation's where Euler's step leads with the exact score: the mean of one is
+    the other up to half the variance of the noise times the curvature of f. Over h both tend to what is left of
+    self-consistency, 2 f_theta (f_sigma + f_x E[eps | x]).
     """
-    theta_rate = Derivative(here, theta)
+    here = g(x, sigma, theta)
     yield Subs(Derivative((here - g(z, sigma - h, held)) ** 2, theta), held, theta)
-    yield algebra, gradient(z)
+    yield algebra, 2 * Derivative(here, theta) * (here - g(z, sigma - h, theta))
 
-    yield given_x(gradient(x - h * noise))
-    leading = -theta_rate * Derivative(here, x, 2) * variance_noise
-    yield up_to(h, 2, leading), gradient(x - h * mean_noise)
+    curvature = Derivative(g(x, sigma), x, 2)
+    yield given_x(g(x - h * eps, sigma - h))
+    yield up_to(h, 2, curvature * variance_noise / 2), g(x - h * mean_noise, sigma - h)
+
+    m = real("m")  # E[eps | x]
+    rate = Derivative(g(x, sigma), sigma) + m * Derivative(g(x, sigma), x)
+    yield (g(x, sigma) - g(x - h * m, sigma - h)) / h
+    mixed = Derivative(g(x, sigma), x, sigma)
+    bend = Derivative(g(x, sigma), sigma, 2) + 2 * m * mixed + m**2 * curvature
+    yield up_to(h, 1, -bend / 2), rate
 
 
 @claim(
     "distillation.consistency_without_stop",
-    source="Song et al. 2023, thm 2; Boffi et al. 2025, sec. 3",
+    source="Song et al. 2023, thm 2",
     covers="distillation.consistency_training",
 )
 def consistency_without_stop():
@@ -287,15 +292,16 @@ def consistency_without_stop():
     """
 
     def loss(point: Expr) -> Expr:
-        return (here - g(point, sigma - h, theta)) ** 2
+        return (g(x, sigma) - g(point, sigma - h)) ** 2
 
-    yield given_x(loss(x - h * noise))
-    yield up_to(h, 2, variance_noise * Derivative(here, x) ** 2), loss(x - h * mean_noise)
+    yield given_x(loss(x - h * eps))
+    yield up_to(h, 2, variance_noise * Derivative(g(x, sigma), x) ** 2), loss(x - h * mean_noise)
 
 
 # ------------------------------------------------------------------------------------------------ straight paths
 
-velocity = suppose(Derivative(Z(t), t), v(Z(t), t))
+velocity = real("velocity")
+follows = suppose(Derivative(Z(t), t), v(Z(t), t))
 straight = suppose(Derivative(v(x, t), t), -v(x, t) * Derivative(v(x, t), x))
 
 
@@ -303,15 +309,15 @@ straight = suppose(Derivative(v(x, t), t), -v(x, t) * Derivative(v(x, t), x))
     "distillation.reflow_distillation",
     source="Liu et al. 2023, sec. 2.2",
     covers="distillation.reflow_distillation",
-    hypotheses=[velocity, straight],
+    hypotheses=[follows, straight],
 )
 def reflow_distillation():
     """On straight paths x - t v(x, t) is constant along the path: at t = 1 one velocity gives the path's point at 0.
 
     Straight: v_t + v v_x = 0 (flow.straight). The rate is -t times the acceleration.
     """
-    student = yield let("student", x - t * D)
-    yield Derivative(at(student, {x: Z(t), D: v(Z(t), t)}), t)
+    student = yield let("student", x - t * velocity)
+    yield Derivative(at(student, {x: Z(t), velocity: v(Z(t), t)}), t)
     yield algebra, Integer(0)
 
 
@@ -333,7 +339,7 @@ c, du_dt = real("c du_dt")
     "distillation.total_derivative",
     source="Geng et al. 2025, eq. 8",
     covers="distillation.meanflow",
-    hypotheses=[velocity],
+    hypotheses=[follows],
 )
 def total_derivative():
     "Along the flow u(x, r, t) changes at the rate v u_x + u_t, its derivative in the direction (v, 0, 1): one jvp."
@@ -348,10 +354,10 @@ def meanflow():
     u and v as functions of the time on the path, r fixed. What one misses is the rate of what the other misses; and its
     integral from r, where (t - r) u starts at 0: u has to be bounded there. Else u + c/(t - r) satisfies the same.
     """
-    target = yield let("target", D - (t - r) * du_dt)
+    target = yield let("target", velocity - (t - r) * du_dt)
 
     def misses(t: Expr) -> Expr:
-        return U(t) - at(target, {D: V(t), du_dt: Derivative(U(t), t)})
+        return U(t) - at(target, {velocity: V(t), du_dt: Derivative(U(t), t)})
 
     yield Derivative((t - r) * U(t) - Integral(V(y), (y, r, t)), t)
     yield leibniz, misses(t)
@@ -406,21 +412,19 @@ def dmd_gradient():
 
 
 G = function("G")
-latent = function("r", kind="density")
 
 
-@claim("distillation.dmd_noised", source="Yin et al. 2024, eq. 4 and 7", covers="distillation.dmd_gradient")
+@claim("distillation.dmd_noised", source="Yin et al. 2024, eq. 3-7", covers="distillation.dmd_gradient")
 def dmd_noised():
-    """The noised law of a generator moves as dmd_gradient asks: v = alpha E[dG/dtheta | x_t = x].
+    """The noised output of a generator, alpha G + sigma eps, moves with theta as dmd_gradient asks, at alpha dG/dtheta.
 
-    And with both scores from denoisers, (alpha D - x)/sigma^2, their difference is alpha (D_fake - D_real)/sigma^2.
+    Said at one latent; the law of all of them moves at the mean of this given x (flow.marginal_velocity). And from
+    denoisers, score = (alpha D - x)/sigma^2, the difference of the scores is alpha (D_fake - D_real)/sigma^2.
     """
     difference = yield let("difference", alpha * (D_fake - D_real) / sigma**2)
-    kernel = exp(-((x - alpha * G(y, theta)) ** 2) / (2 * sigma**2))
-    law = integral(latent(y) * kernel, y)
-    flux = integral(latent(y) * kernel * alpha * Derivative(G(y, theta), theta), y)
-    yield Derivative(law, theta)
-    yield leibniz, -Derivative(flux / law * law, x)
+    kernel = normal(x, alpha * G(theta), sigma**2)
+    yield Derivative(kernel, theta)
+    yield algebra, -Derivative(alpha * Derivative(G(theta), theta) * kernel, x)
 
     yield (alpha * D_fake - x) / sigma**2 - (alpha * D_real - x) / sigma**2
     yield algebra, difference

@@ -116,7 +116,7 @@ def hutchinson_variance_rademacher():
 
 X_1, X_2, D = function("X_1"), function("X_2"), function("D")
 J_11, J_12, J_21, J_22 = (function(name) for name in ("J_11", "J_12", "J_21", "J_22"))
-I_11, I_12, I_22 = real("I_11 I_12 I_22")
+I_11, I_12, log_p_0, log_p_T = real("I_11 I_12 log_p_0 log_p_T")
 log_p = function("log_p")(X_1(t), X_2(t), t)  # along the path
 accumulated = suppose(Derivative(D(t), t), -Derivative(log_p, t))
 
@@ -152,27 +152,27 @@ def flow_likelihood():
 def hutchinson_likelihood():
     """With u^T J u in the divergence's place, one probe u for the path, the mean of log p_T + int u^T J u is log p_0.
 
-    J is the velocity's Jacobian, for a pair of coordinates; D' its trace. What is integrated is linear in the products
-    of the probe's entries (first chain); I_11, I_12, I_22 are those integrals, and u ~ N(0, I), though only E u u^T = I
-    matters (sde.hutchinson_unbiased); the mean is log p_T plus the integral of the trace, hence log p_0.
+    J is the velocity's Jacobian, for a pair of coordinates; D' its trace, whose integral is log p_0 - log p_T (first
+    chain). What is integrated is linear in the products of the probe's entries (second chain), with the integrals I_11,
+    I_12 and, of the trace, the rest. u ~ N(0, I), though only E u u^T = I matters (sde.hutchinson_unbiased).
     """
+    yield log_p.subs(t, T) + over_time(Derivative(D(t), t))
+    yield by(flow_likelihood, reverse=True), log_p.subs(t, 0)
+
     estimate = J_11(t) * u_1**2 + (J_12(t) + J_21(t)) * u_1 * u_2 + J_22(t) * u_2**2
     mixed = over_time(J_12(t) + J_21(t))
     yield over_time(estimate)
     yield algebra, over_time(J_11(t)) * u_1**2 + mixed * u_1 * u_2 + over_time(J_22(t)) * u_2**2
 
-    yield E(I_11 * u_1**2 + I_12 * u_1 * u_2 + I_22 * u_2**2, u_1)
-    yield gaussian_expectation(u_1), I_11 + I_22 * u_2**2
-    yield E(I_11 + I_22 * u_2**2, u_2)
-    yield gaussian_expectation(u_2), I_11 + I_22
-
-    yield log_p.subs(t, T) + over_time(Derivative(D(t), t))
-    yield by(flow_likelihood, reverse=True), log_p.subs(t, 0)
+    I_22 = log_p_0 - log_p_T - I_11
+    yield E(log_p_T + I_11 * u_1**2 + I_12 * u_1 * u_2 + I_22 * u_2**2, u_1)
+    yield gaussian_expectation(u_1), log_p_T + I_11 + I_22 * u_2**2
+    yield E(log_p_T + I_11 + I_22 * u_2**2, u_2)
+    yield gaussian_expectation(u_2), log_p_0
 
 
 q, r = function("q", kind="density"), function("r", kind="density")
 f, a_1, a_2 = function("f"), function("a_1"), function("a_2")
-log_p_0 = real("log_p_0")
 
 
 @claim("sde.hutchinson_unbiased", week=5, source="Grathwohl et al. 2019, sec. 3.1", covers="sde.hutchinson_unbiased")

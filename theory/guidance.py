@@ -66,12 +66,18 @@ def classifier():
 
 @claim("guidance.classifier_noised", source="Dhariwal & Nichol 2021, eq. 10", covers="guidance.classifier")
 def classifier_noised():
-    "At any noise level the classifier that guides exactly is p(c | x_t) = E[p(c | x_0) | x_t], not one of clean data."
-    evidence = positive("evidence")  # p(c)
-    yield Derivative(log(integral(likelihood(y) * p(y) * kernel, y) / evidence), x)
-    law = integral(p(y) * kernel, y)
-    posterior = integral(likelihood(y) * p(y) * kernel, y) / law
-    yield leibniz, Derivative(log(law), x) + Derivative(log(posterior), x)
+    """At any noise level what guides exactly is d/dx log E[p(c | x_0) | x_t = x], not a classifier of clean data.
+
+    The line after is score(x_t | c) - score(x_t), each the mean of the kernel's slope over x_0 = y (score.tweedie).
+    """
+
+    def given(joint: Expr) -> Expr:
+        """The mean of the kernel's slope, by the joint law of (x_0, x_t)."""
+        return integral(joint * (alpha * y - x) / sigma**2, y) / integral(joint, y)
+
+    clean = p(y) * kernel
+    yield Derivative(log(integral(likelihood(y) * clean, y) / integral(clean, y)), x)
+    yield leibniz, given(likelihood(y) * clean) - given(clean)
 
 
 v = positive("v")

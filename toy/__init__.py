@@ -23,6 +23,7 @@ denoiser E[x_0 | x_t], the posterior's covariance and draws from it, the entropy
 | worlds        | the worlds by name                                                           |
 | line          | laws on the line: quantiles, exact Wasserstein distances                     |
 | flow          | the exact probability-flow map                                               |
+| couplings     | pairs of Gaussians coupled; optimal pairing of batches; interpolants         |
 | distance      | mean distances to a law, within a law, within a sample                       |
 | energy        | energy distance to the law, in units of a perfect sampler's mean             |
 | sliced        | sliced Wasserstein distance beside the sampling noise's                      |

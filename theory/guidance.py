@@ -205,8 +205,8 @@ def cfg_discrepancy():
         share = (P - clean_c) / (clean_u - clean_c)  # w
         noised_c, noised_u = clean_c + s, clean_u + s
         noised = (c, u, P, w), (noised_c, noised_u, P + s, share)
-        score = [Derivative(log_normal(x, *law), x) for law in ((mu_c, noised_c), (mu_u, noised_u))]
-        yield guide(*score, share)
+        of_c, of_u = (Derivative(log_normal(x, *law), x) for law in ((mu_c, noised_c), (mu_u, noised_u)))
+        yield guide(of_c, of_u, share)
         yield algebra, -(x - Subs(mean, *noised)) / Subs(variance, *noised)
         yield Subs(variance, *noised) - (Subs(variance, (c, u), (clean_c, clean_u)) + s)
         yield algebra, Subs(gap, w, share)
@@ -274,8 +274,8 @@ def cfg_equal_variances():
     """
     mean = w * mu_c + (1 - w) * mu_u
     for level in (Integer(0), sigma**2):
-        scores = [Derivative(log_normal(x, at, s_c2 + level), x) for at in (mu_c, mu_u)]
-        yield guide(*scores, w)
+        of_c, of_u = (Derivative(log_normal(x, at, s_c2 + level), x) for at in (mu_c, mu_u))
+        yield guide(of_c, of_u, w)
         yield algebra, Derivative(log_normal(x, mean, s_c2 + level), x)
 
 

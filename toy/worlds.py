@@ -72,6 +72,12 @@ def bimodal(m: float = math.sqrt(0.96), v: float = 0.04) -> Mixture:
     return Mixture("bimodal", torch.ones(2), torch.tensor([[m], [-m]], dtype=torch.float64), v)
 
 
+def unequal_pair() -> Mixture:
+    """Two Gaussians on the line: label 0 a conditional law, N(1, 0.36), label 1 the wider law of all, N(0, 1)."""
+    means, variances = torch.tensor([[1.0], [0.0]], dtype=torch.float64), torch.tensor([0.36, 1.0], dtype=torch.float64)
+    return Mixture("unequal_pair", torch.ones(2), means, variances, torch.tensor([0, 1]))
+
+
 def high_dimensional(dim: int = 16) -> Mixture:
     """One component on each axis, 4 from the origin: orthogonal classes, as embeddings of tokens are."""
     return Mixture("high_dimensional", torch.ones(dim), 4 * torch.eye(dim, dtype=torch.float64), STD**2)
@@ -101,6 +107,7 @@ WORLDS: dict[str, Callable[[], World]] = {
 ELSEWHERE: dict[str, Callable[[], World]] = {  # worlds not in the plane: on the line, in space, of images
     "bimodal": bimodal,
     "high_dimensional": high_dimensional,
+    "unequal_pair": unequal_pair,
     "field": field,
     "ppca": ppca,
 }

@@ -357,10 +357,15 @@ K, S, D_frozen, gap = function("K"), function("S"), function("D"), function("gap
 def likelihood_weighting():
     """KL(data || the SDE's law) <= KL at T + int_0^T S' dt, S' = (g^2/2) E_p (s - score_p)^2 the weighted loss.
 
-    K is KL(p_t || q_t); sde.kl_model at lambda = 1: K falls by S' less a mean square, here gap^2. What that bounds is
-    -E log q, KL plus the data's entropy. With noise lambda g the loss counts (lambda + 1/lambda)^2/4 times, and for
-    the ODE the bound is lost (sde.ode_exceeds).
+    First what KL does at one time, by sde.kl_model with lambda = 1: it falls by the weighted loss or less. Then over
+    time, K being KL(p_t || q_t), S' the loss and gap^2 what that inequality leaves. What this bounds is -E log q, KL
+    plus the data's entropy. With noise lambda g the loss counts (lambda + 1/lambda)^2/4 times, and for the ODE the
+    bound is lost (sde.ode_exceeds).
     """
+    drawn_back = velocity(a_x - G**2 * s_x, -(G**2), S_q)
+    yield mean((S_p - S_q) * (velocity(a_x, G**2, S_p) - drawn_back))
+    yield at_least(lambda gap: gap, by(kl_model, {lam: Integer(1)})), -(G**2) / 2 * mean((s_x - S_p) ** 2)
+
     yield K(0)
     yield parts(t, K(t)), K(T) - over_time(Derivative(K(t), t))
     yield at_most(over_time(gap(t) ** 2)), K(T) + over_time(gap(t) ** 2 - Derivative(K(t), t))
@@ -472,15 +477,17 @@ def sampler_error():
 
     The sampler runs the reversed SDE with its score s kept from the last grid point: its drift errs by g^2 (e + d), e
     the score's error there and d the change of the true score since. Given the last grid point the sampler is an SDE,
-    so by sde.kl_chain_rule and sde.kl_drifts the KL of grid points and present, K, grows at most by the first chain,
-    S' = g^2 E e^2 and D' = g^2 E d^2, t the sampler's time; gap^2 is what both inequalities leave. Of pairs to the last
-    place alone, KL falls again. No Lipschitz constant: it only serves to bound D'.
+    so what KL does at one time is the first chain, by sde.kl_drifts; with sde.kl_chain_rule it is what the KL of grid
+    points and present, K, does. Then over time, t the sampler's: S' = g^2 E e^2, D' = g^2 E d^2, and gap^2 is what the
+    inequalities leave. Of pairs to the last place alone, KL falls again. No Lipschitz constant: it only bounds D'.
     """
-
-    e, d = score_error(y), frozen_error(y)
-    both = G**2 * integral(r(y) * e**2, y) + G**2 * integral(r(y) * d**2, y)
-    yield integral(r(y) * (G**2 * (e + d)) ** 2, y) / (2 * G**2)
-    yield at_most(G**2 / 2 * integral(r(y) * (e - d) ** 2, y)), both
+    e, d = score_error(x), frozen_error(x)
+    wrong = velocity(a_x - G**2 * (e + d), G**2, S_q)
+    yield mean((S_p - S_q) * (velocity(a_x, G**2, S_p) - wrong))
+    sampler_drift = Lambda(x, a_x - G**2 * (e + d))
+    by_drifts = at_most(lambda gap: gap, by(kl_drifts, {b_x.func: sampler_drift}))
+    yield by_drifts, mean((G**2 * (e + d)) ** 2) / (2 * G**2)
+    yield at_most(G**2 / 2 * mean((e - d) ** 2)), G**2 * mean(e**2) + G**2 * mean(d**2)
 
     yield K(T)
     yield parts(t, -K(t)), K(0) + over_time(Derivative(K(t), t))

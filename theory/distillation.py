@@ -261,8 +261,8 @@ def consistency_training():
 
     Both gradients, the target held as it is for this theta, are 2 f_theta (f - target). Training's target is taken at
     x - h eps, by the pair's own noise, distillation's where Euler's step leads with the exact score: the mean of one is
-    the other up to half the variance of the noise times the curvature of f. Over h both tend to what is left of
-    self-consistency, 2 f_theta (f_sigma + f_x E[eps | x]).
+    the other up to half the variance of the noise times the curvature of f. Over h both tend to 2 f_theta times
+    distillation.consistency_rate.
     """
     here = g(x, sigma, theta)
     yield Subs(Derivative((here - g(z, sigma - h, held)) ** 2, theta), held, theta)
@@ -272,11 +272,15 @@ def consistency_training():
     yield given_x(g(x - h * eps, sigma - h))
     yield up_to(h, 2, curvature * variance_noise / 2), g(x - h * mean_noise, sigma - h)
 
-    m = real("m")  # E[eps | x]
-    rate = Derivative(g(x, sigma), sigma) + m * Derivative(g(x, sigma), x)
-    yield (g(x, sigma) - g(x - h * m, sigma - h)) / h
-    mixed = Derivative(g(x, sigma), x, sigma)
-    bend = Derivative(g(x, sigma), sigma, 2) + 2 * m * mixed + m**2 * curvature
+
+@claim("distillation.consistency_rate", source="Song et al. 2023, thm 5-6", covers="distillation.consistency_training")
+def consistency_rate():
+    """What both target differences tend to over h: the rate f_sigma + slope f_x of self-consistency, up to O(h)."""
+    slope = real("slope")  # E[eps | x]
+    here = g(x, sigma)
+    rate = Derivative(here, sigma) + slope * Derivative(here, x)
+    bend = Derivative(here, sigma, 2) + 2 * slope * Derivative(here, x, sigma) + slope**2 * Derivative(here, x, 2)
+    yield (here - g(x - h * slope, sigma - h)) / h
     yield up_to(h, 1, -bend / 2), rate
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,18 @@ FIGURES: tuple[Drawing, ...] = (
         "What a sampler errs by, and what bounds it",
         ("sde.kl_drifts", "sde.frozen_score"),
     ),
+    Drawing("latent.scale_factor", "Latents at the scale that the schedule was made for"),
+    Drawing("latent.pixel_latent_discrete", "What a bin costs, and a density"),
+    Drawing(
+        "distillation.consistency_training",
+        "Training without a teacher has the teacher's gradient, to first order",
+        ("distillation.consistency_without_stop",),
+    ),
+    Drawing(
+        "distillation.consistency_boundary",
+        "Self-consistency alone says nothing about where paths end",
+        ("distillation.collapse", "distillation.consistency_gaussian"),
+    ),
 )
 
 
@@ -201,7 +214,9 @@ def figures(names: Sequence[str] = ()) -> tuple[Drawing, ...]:
     """Figures by name or by topic, all of them when no name is given; ValueError for a name nobody knows."""
     for name in names:
         if not any(name in (row.name, row.name.split(".")[0]) for row in FIGURES):
-            raise ValueError(f"no figure {name!r}; there are {', '.join(row.name for row in FIGURES)}")
+            near = get_close_matches(name, [row.name for row in FIGURES], n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else "see seminar figure --list"
+            raise ValueError(f"no figure {name!r}; {hint}")
     return tuple(row for row in FIGURES if not names or {row.name, row.name.split(".")[0]} & set(names))
 
 

@@ -38,6 +38,8 @@ def main(args: Sequence[str]) -> int:
         for row in rows:
             console.print(f"{row.name:34} {row.title}", highlight=False, soft_wrap=True)
         return 0
+    if options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"--out {options.out}: that is a file; name a folder")
     from animations.figures.page import draw
 
     with bar("drawing") as told:

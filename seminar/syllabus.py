@@ -68,11 +68,11 @@ def main(args: Sequence[str]) -> int:
     rows, done = ledger(), covered(outcomes)
     topics = list(dict.fromkeys(key.split(".")[0] for key in rows))
     code, worlds = decorated("diffusion", "formula"), decorated("verify", "world_check")
-    shown = [claim for row in SCENES for claim in row.claims]
+    shown = [f"{topic}.{row.name}" for row in SCENES for topic in row.topics]
     drawn = [row.name for row in FIGURES]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("topic")
-    for name in ("rows covered", "claims", "functions bound", "world checks", "scenes", "figures"):
+    table.add_column("topic", no_wrap=True)
+    for name in ("rows", "claims", "code", "worlds", "scenes", "figures"):
         table.add_column(name, justify="right")
     for topic in topics:
         of = [key for key in rows if key.split(".")[0] == topic]
@@ -81,7 +81,11 @@ def main(args: Sequence[str]) -> int:
         style = "green" if ready == len(of) else ("yellow" if ready else "dim")
         table.add_row(topic, f"[{style}]{ready}/{len(of)}", *(str(c or "·") for c in counts))
     table.add_section()
-    table.add_row("all", f"{len(done)}/{len(rows)}", *(str(len(ids)) for ids in (outcomes, code, worlds, shown, drawn)))
+    table.add_row(
+        "all",
+        f"{len(done)}/{len(rows)}",
+        *(str(n) for n in (len(outcomes), len(code), len(worlds), len(SCENES), len(drawn))),
+    )
     console = Console()
     console.print(table)
     console.print(f"recipes: {', '.join(RECIPES)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fontTools.ttLib import TTFont
 
-from theory.proof import session
+from theory.proof import CLAIMS, session
 from verify import report
 from verify.page.build import HERE, build
 
@@ -103,6 +103,20 @@ def test_the_font_has_every_character_of_every_formula_and_the_page_stays_small(
     assert {character for character in missing if not character.isspace()} == set()
     assert len(outcomes) > 300
     assert len(text.encode()) < 2_500_000  # 3 MB with the figures of code, worlds and mutants
+
+
+def test_a_claim_that_cannot_be_read_is_on_the_page_with_the_reason(tmp_path):
+    notes = tmp_path / "notes_unreadable.py"
+    notes.write_text(
+        'from theory.proof import algebra, claim, real\n\nx = real("x")\n\n\n@claim("notes.unreadable")\n'
+        'def unreadable():\n    "Names what is not there."\n    yield x + nothing\n    yield algebra, x\n'
+    )
+    session.load(notes)
+    outcomes = session.verify([notes], use_cache=False)
+    build(report.verify(outcomes, everything=False), tmp_path / "page.html")
+    CLAIMS.pop("notes.unreadable")
+    text = (tmp_path / "page.html").read_text()
+    assert "nothing" in text and "NameError" in text and "Names what is not there." in text
 
 
 def in_browser(page: Path, address: str) -> tuple[str, str]:

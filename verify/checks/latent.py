@@ -61,7 +61,7 @@ def latent_ppca(world: World, generator: Generator) -> Iterator[Outcome]:
     yield "tight at the optimum", exact(float((best.sum() - entropy).abs()), 1e-10, "nats")
     free = [_random(law.dim, generator=generator).requires_grad_() for _ in range(4)]
     reached = _largest(
-        lambda: -latent.linear_bound(free[0], free[1].exp(), free[2], v, free[3].exp(), l).sum(), free, 300
+        lambda: -latent.linear_bound(free[0], free[1].exp(), free[2], v, free[3].exp(), l).sum(), free, 100
     )
     yield "by gradient ascent", exact(abs(reached + float(entropy)), 1e-6, "nats")
 

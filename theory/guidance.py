@@ -49,35 +49,19 @@ A = unit("A")  # p(c)
 
 likelihood = function("l", kind="positive")  # l(y) = p(c | x_0 = y)
 p, q = function("p", kind="density"), function("q", kind="density")
-kernel = exp(-((x - alpha * y) ** 2) / (2 * sigma**2))  # its constant cancels
 
 
 @claim("guidance.classifier", source="Dhariwal & Nichol 2021, eq. 10", covers="guidance.classifier")
 def classifier():
     """score(x | c) = score(x) + d/dx log p(c | x): the evidence p(c) drops out.
 
-    p_c is the law of class c, of probability A, and p_u here that of all the other classes together.
+    p_c is the law of class c, of probability A, and p_u here that of all the other classes together: at any noise
+    level the laws there, so that the classifier is p(c | x_t), not one of clean data.
     """
     law = A * p_c(x) + (1 - A) * p_u(x)
     posterior = A * p_c(x) / law
     yield Derivative(log(p_c(x)), x)
     yield algebra, Derivative(log(law), x) + Derivative(log(posterior), x)
-
-
-@claim("guidance.classifier_noised", source="Dhariwal & Nichol 2021, eq. 10", covers="guidance.classifier")
-def classifier_noised():
-    """At any noise level what guides exactly is d/dx log E[p(c | x_0) | x_t = x], not a classifier of clean data.
-
-    The line after is score(x_t | c) - score(x_t), each the mean of the kernel's slope over x_0 = y (score.tweedie).
-    """
-
-    def given(joint: Expr) -> Expr:
-        """The mean of the kernel's slope, by the joint law of (x_0, x_t)."""
-        return integral(joint * (alpha * y - x) / sigma**2, y) / integral(joint, y)
-
-    clean = p(y) * kernel
-    yield Derivative(log(integral(likelihood(y) * clean, y) / integral(clean, y)), x)
-    yield leibniz, given(likelihood(y) * clean) - given(clean)
 
 
 v = positive("v")
@@ -305,7 +289,7 @@ def backward(of: Expr, drift: Expr) -> Expr:
 def doob_harmonic():
     """E[likelihood | x_t = x] = q/p is harmonic for the reverse process, of drift g^2 score - F in the time -t.
 
-    q is the noised likelihood(x_0) p(x_0), as p is noised p(x_0) (guidance.classifier_noised): one equation for both.
+    q is the noised likelihood(x_0) p(x_0), as p is noised p(x_0): one equation for both, and q/p is that mean by Bayes.
     """
     expected = noised(x, t) / law(x, t)
     reverse = g(t) ** 2 * Derivative(log(law(x, t)), x) - F(x, t)

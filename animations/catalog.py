@@ -189,6 +189,7 @@ FIGURES: tuple[Drawing, ...] = (
         "What a sampler errs by, and what bounds it",
         ("sde.kl_drifts", "sde.frozen_score"),
     ),
+    Drawing("flow.velocity_score_dependent", "Pair data with noise, and eps is not the score any more"),
     Drawing("latent.scale_factor", "Latents at the scale that the schedule was made for"),
     Drawing("latent.pixel_latent_discrete", "What a bin costs, and a density"),
     Drawing(

@@ -202,6 +202,21 @@ FIGURES: tuple[Drawing, ...] = (
         "Self-consistency alone says nothing about where paths end",
         ("distillation.collapse", "distillation.consistency_gaussian"),
     ),
+    Drawing(
+        "guidance.cfg_discrepancy",
+        "Classifier-free guidance does not draw from the tilted law",
+        ("guidance.cfg_flow", "guidance.cfg_not_diffusion"),
+    ),
+    Drawing(
+        "guidance.inpainting_bias",
+        "Inpainting by replacement: too near the middle, too wide",
+        ("guidance.inpainting_mean", "guidance.inpainting_score"),
+    ),
+    Drawing(
+        "guidance.dps",
+        "DPS trusts a measurement too much",
+        ("guidance.dps_mean", "guidance.dps_variance"),
+    ),
 )
 
 

@@ -20,12 +20,12 @@ def velocity_score_dependent() -> Page:
     left, right = page.axes
     score_gap = curve("flow.velocity_score_dependent", "score_gap")
     velocity_gap = curve("flow.velocity_score_dependent", "velocity_gap")
-    alpha = sigma = 0.5
+    alpha, sigma = 0.8, 0.2
     x, edges = np.linspace(-2, 2, 50), torch.linspace(-1.8, 1.8, 10, dtype=torch.float64)
     for hue, r in ((DATA, 0.0), (NOISE, 0.8)):
         V = alpha**2 + sigma**2 + 2 * r * alpha * sigma
         name = "independent" if r == 0 else f"coupled, r = {r:g}"
-        left.plot(x, -x / V, color=TRUTH, linestyle="--", linewidth=1.2, label="score" if r else None)
+        left.plot(x, -x / V, color=TRUTH, linestyle="--", linewidth=1.2, label="score, of either law" if r else None)
         left.plot(x, -x / V + score_gap(x=x, r=r, alpha=alpha, sigma=sigma), color=hue, alpha=0.5)
         x_0, eps = GaussianPair(0, 1, 0, 1, r).sample(DRAWS, torch.Generator().manual_seed(0))
         seen = alpha * x_0 + sigma * eps
@@ -49,7 +49,9 @@ def velocity_score_dependent() -> Page:
         right.plot(t, np.abs(said) * spread, color=NOISE, linestyle=dashes, label=f"score, r = {r:g}")
         said = velocity_gap(x=spread, r=r, alpha=1 - t, sigma=t, alpha_dot=-1.0, sigma_dot=1.0)
         right.plot(t, np.abs(said), color=MODEL, linestyle=dashes, label=f"velocity, r = {r:g}")
-    left.set(xlabel="x at t = 0.5, alpha = sigma = 1/2", ylabel="score, and what eps says it is", title="At one time")
+    left.set(
+        xlabel="x at t = 0.2: alpha = 0.8, sigma = 0.2", ylabel="score, and what eps says it is", title="At one time"
+    )
     right.set(
         xlabel="time t", ylabel="size of the error", yscale="log", ylim=(0.05, 100), title="What the formulas err by"
     )

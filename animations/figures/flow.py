@@ -45,10 +45,10 @@ def velocity_score_dependent() -> Page:
     t = np.linspace(0.02, 0.98, 200)
     for r, dashes in ((0.3, ":"), (0.8, "-")):
         spread = np.sqrt((1 - t) ** 2 + t**2 + 2 * r * t * (1 - t))
-        said = score_gap(x=spread, r=r, alpha=1 - t, sigma=t)
-        right.plot(t, np.abs(said) * spread, color=NOISE, linestyle=dashes, label=f"score, r = {r:g}")
-        said = velocity_gap(x=spread, r=r, alpha=1 - t, sigma=t, alpha_dot=-1.0, sigma_dot=1.0)
-        right.plot(t, np.abs(said), color=MODEL, linestyle=dashes, label=f"velocity, r = {r:g}")
+        missed = score_gap(x=spread, r=r, alpha=1 - t, sigma=t)
+        right.plot(t, np.abs(missed) * spread, color=NOISE, linestyle=dashes, label=f"score, r = {r:g}")
+        missed = velocity_gap(x=spread, r=r, alpha=1 - t, sigma=t, alpha_dot=-1.0, sigma_dot=1.0)
+        right.plot(t, np.abs(missed), color=MODEL, linestyle=dashes, label=f"velocity, r = {r:g}")
     left.set(
         xlabel="x at t = 0.2: alpha = 0.8, sigma = 0.2", ylabel="score, and what eps says it is", title="At one time"
     )

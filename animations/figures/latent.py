@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ def scale_factor() -> Page:
         V = torch.tensor(std**2, dtype=DOUBLE)
         for k, dashes in ((torch.tensor(1.0, dtype=DOUBLE), "-"), (latent.scale_factor(V), "--")):
             scaled = dashes == "--"
-            shown = {"color": TRUTH if scaled else hue, "linestyle": dashes}
+            shown: dict[str, Any] = {"color": TRUTH if scaled else hue, "linestyle": dashes}
             law = gaussian("latent", torch.zeros(1), float(V))
             at = torch.zeros(len(t), 1, dtype=DOUBLE)
             share = law.posterior_covariance(at, alpha * k, sigma)[:, 0, 0] / V

@@ -318,11 +318,13 @@ straight = suppose(Derivative(v(x, t), t), -v(x, t) * Derivative(v(x, t), x))
 def reflow_distillation():
     """On straight paths x - t v(x, t) is constant along the path: at t = 1 one velocity gives the path's point at 0.
 
-    Straight: v_t + v v_x = 0 (flow.straight). The rate is -t times the acceleration.
+    Straight: v_t + v v_x = 0 (flow.straight). The rate is -t times the acceleration; at t = 0 it is x itself.
     """
     student = yield let("student", x - t * velocity)
     yield Derivative(at(student, {x: Z(t), velocity: v(Z(t), t)}), t)
     yield algebra, Integer(0)
+    yield Subs(student, t, 0)
+    yield algebra, x
 
 
 @claim("distillation.bent", source="Liu et al. 2023, sec. 2.2", covers="distillation.reflow_distillation")

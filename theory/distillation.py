@@ -383,7 +383,7 @@ def meanflow():
 )
 def shortcut():
     """The mean velocity over two steps is the mean of both steps': the second from where the first led."""
-    s_1, s_2, h = *real("s_1 s_2"), nonzero("h")
+    (s_1, s_2), h = real("s_1 s_2"), nonzero("h")
     target = yield let("target", (s_1 + s_2) / 2)
 
     def over(start: Expr, length: Expr) -> Expr:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -101,12 +102,16 @@ def flow_line(guided: Callable[[Tensor, float], Tensor], x: Tensor, high: float,
     return x
 
 
+def _labelled(world: Mixture, label: int, x: Tensor, sigma: Tensor) -> Tensor:
+    return world.denoiser(x, 1.0, float(sigma), label)
+
+
 def cfg(world: Mixture, w: float) -> Callable[[Tensor, float], Tensor]:
     """x0_hat of label 0, guided away from label 1, at alpha = 1."""
 
     def guided(x: Tensor, sigma: float) -> Tensor:
-        pair = (lambda x, t, label=label: world.denoiser(x, 1.0, float(t), label) for label in (0, 1))
-        return guidance.classifier_free(*pair, w)(x, scalar(sigma))
+        conditional, other = (partial(_labelled, world, label) for label in (0, 1))
+        return guidance.classifier_free(conditional, other, w)(x, scalar(sigma))
 
     return guided
 
@@ -127,8 +132,8 @@ def cfg_tilts(world: World, generator: Generator) -> Iterator[Outcome]:
         for sigma in (0.3, 1.0, 4.0):
             mean, variance = guidance.tilted_gaussian(mu_c, c + sigma**2, mu_u, u + sigma**2, scale)
             score = (cfg(world, w)(x, sigma) - x) / sigma**2
-            error = (score + (x - mean) / variance).abs().max()
-            yield f"w = {w}, sigma = {sigma}, score", exact(float(error), 1e-10, "distance of the scores")
+            error = float((score + (x - mean) / variance).abs().max())
+            yield f"w = {w}, sigma = {sigma}, score", exact(error, 1e-10, "distance of the scores")
             gap = guidance.tilted_gap(scale, u - c, w * u + (1 - w) * c, scalar(sigma**2))
             error = abs(float((variance - clean - sigma**2) / gap) - 1)
             yield f"w = {w}, sigma = {sigma}, gap", exact(error, 1e-9, "relative error of the gap")

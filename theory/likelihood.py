@@ -52,9 +52,7 @@ A_ii, A_11, A_12, A_21, A_22 = real("A_ii A_11 A_12 A_21 A_22")
 signs = (-1, 1)
 
 
-def form(v_1: Expr, v_2: Expr) -> Expr:
-    """v^T A v in two dimensions."""
-    return A_11 * v_1**2 + (A_12 + A_21) * v_1 * v_2 + A_22 * v_2**2
+form = A_11 * u_1**2 + (A_12 + A_21) * u_1 * u_2 + A_22 * u_2**2  # v^T A v in two dimensions, v = (u_1, u_2)
 
 
 symmetric2 = A_11**2 + A_22**2 + 2 * ((A_12 + A_21) / 2) ** 2  # ||sym A||_F^2, sym A = (A + A^T)/2
@@ -86,7 +84,7 @@ def hutchinson_variance_gaussian():
     yield gaussian_expectation(u_2), b_j**2 + b_k**2
 
     trace = A_11 + A_22
-    yield E((form(u_1, u_2) - trace) ** 2, u_1)
+    yield E((form - trace) ** 2, u_1)
     yield gaussian_expectation(u_1), 2 * A_11**2 + (A_12 + A_21) ** 2 * u_2**2 + A_22**2 * (u_2**2 - 1) ** 2
     yield E(2 * A_11**2 + (A_12 + A_21) ** 2 * u_2**2 + A_22**2 * (u_2**2 - 1) ** 2, u_2)
     yield gaussian_expectation(u_2), 2 * symmetric2
@@ -109,7 +107,7 @@ def hutchinson_variance_rademacher():
     yield algebra, b_j**2 + b_k**2
 
     pair = yield let("pair", (A_12 + A_21) ** 2)
-    yield sum((form(s, r) - A_11 - A_22) ** 2 for s in signs for r in signs) / 4
+    yield sum((form.subs({u_1: s, u_2: r}) - A_11 - A_22) ** 2 for s in signs for r in signs) / 4
     yield algebra, pair
     yield algebra, 2 * (symmetric2 - A_11**2 - A_22**2)
 

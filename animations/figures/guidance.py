@@ -87,7 +87,9 @@ def cfg_discrepancy() -> Page:
         path = sampled(s_c=math.sqrt(s_c2), s_u=math.sqrt(s_u2), w=scales)
         axes.plot(scales, path, color=MODEL, label=r"$s_c^{2w} s_u^{2(1-w)}$")
         found = np.array([spread(cfg_sample(world, float(at), 1)) for at in shown])
-        axes.errorbar(shown, *found.T, fmt="o", color=NOISE, ms=4, label=f"CFG, {CHAINS:,} samples")
+        axes.errorbar(
+            shown, found[:, 0], yerr=found[:, 1], fmt="o", color=NOISE, ms=4, label=f"CFG, {CHAINS:,} samples"
+        )
         axes.set(xlabel="guidance scale w", ylabel="variance", yscale="log")
         axes.legend(fontsize=8)
     against.set(title=r"variances, $s_c < s_u$")
@@ -139,7 +141,7 @@ def inpainting_bias() -> Page:
     variances.plot(at, 1 - at**2, color=TRUTH, linestyle="--", label=r"exact: $1 - \rho^2$")
     variances.plot(at, curve("guidance.inpainting_bias", "variance")(rho=at), color=MODEL, label="claim")
     bars = np.array([spread(x) for x in found]).T
-    variances.errorbar(shown, *bars, fmt="o", ms=4, color=NOISE, label="drawn")
+    variances.errorbar(shown, bars[0], yerr=bars[1], fmt="o", ms=4, color=NOISE, label="drawn")
     variances.set(title="variance", xlabel=r"correlation $\rho$", ylabel="variance of x")
     for axes in (means, variances):
         axes.legend(fontsize=8)
@@ -185,7 +187,7 @@ def dps() -> Page:
     variances.plot(at, 1 / (1 + at), color=TRUTH, linestyle="--", label=r"posterior: $1/(1 + \kappa)$")
     variances.plot(at, curve("guidance.dps_variance", "variance")(kappa=at, v=1.0), color=MODEL, label="claim")
     bars = np.array([spread(x) for x in found]).T
-    variances.errorbar(shown, *bars, fmt="o", ms=4, color=NOISE, label="drawn")
+    variances.errorbar(shown, bars[0], yerr=bars[1], fmt="o", ms=4, color=NOISE, label="drawn")
     variances.set(title="variance, of a prior of 1", ylabel="variance", yscale="log")
     for axes in (means, variances):
         axes.set(xlabel=r"$\kappa = a^2 v/s^2$ of the measurement", xscale="log")

@@ -28,8 +28,6 @@ from theory.proof import (
     let,
     limit,
     log_normal,
-    minimum,
-    nonnegative,
     normal,
     normalised,
     parts,
@@ -452,7 +450,6 @@ def autoguidance():
 
 rho = unit("rho")
 y_0, y_t = real("y_0 y_t")
-j = nonnegative("j")
 m, V = function("m"), function("V")  # mean and variance of the unknown coordinate at s = sigma^2
 D = (1 + s) ** 2 - rho**2  # of the noised pair's covariance, the determinant
 replaced_slope = (1 + s) / D
@@ -508,10 +505,9 @@ def inpainting_mean():
     hypotheses=[suppose(Derivative(V(s), s), 2 * replaced_slope * V(s) - 1)],
 )
 def inpainting_bias():
-    """And of variance (1 - rho^2) artanh(rho)/rho, which exceeds that of the exact conditional, 1 - rho^2.
+    """And of variance (1 - rho^2) artanh(rho)/rho, where the exact conditional has 1 - rho^2.
 
-    As in guidance.inpainting_mean; the reverse SDE's own noise is the -1. Last, that artanh(rho) > rho, with
-    1 + j = (1 + rho)/(1 - rho).
+    As in guidance.inpainting_mean; the reverse SDE's own noise is the -1.
     """
     variance = yield let("variance", (1 - rho**2) * log((1 + rho) / (1 - rho)) / (2 * rho))
     kept = V(s) / D + log((1 + s - rho) / (1 + s + rho)) / (2 * rho)
@@ -521,9 +517,6 @@ def inpainting_bias():
     back = (1 - rho**2) * (kept.subs(V(s), start) - log((1 - rho) / (1 + rho)) / (2 * rho))
     yield back.subs({s: 1 / h, start: 1 / h + start})
     yield limit(h), variance
-
-    yield log(1 + j)
-    yield at_least(minimum(j, 0)), 2 * j / (2 + j)
 
 
 # ---------------------------------------------------------------------------------------- inverse problems

@@ -19,6 +19,8 @@ from animations.stage import Stage
 from animations.text import Typeset
 from animations.worker import stage_of
 
+pytestmark = pytest.mark.slow  # every scene is played
+
 SMALL = {"dry_run": True, "pixel_width": 427, "pixel_height": 240, "frame_rate": 2, "progress_bar": "none",
          "background_color": style.BACKGROUND, "verbosity": "ERROR", "disable_caching": True}  # fmt: skip
 SNAPSHOTS = Path(__file__).parent / "snapshots.npz"

@@ -15,6 +15,8 @@ from diffusion.schedules import SCHEDULES, Schedule
 from toy.field import Field
 from toy.mixture import Mixture, gaussian
 
+pytestmark = pytest.mark.slow  # ODEs solved to the end
+
 DOUBLE = torch.float64
 CORRELATED = torch.tensor([[1.0, 0.6], [0.6, 0.5]])
 WORLDS = {

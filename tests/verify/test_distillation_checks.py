@@ -5,6 +5,8 @@ import pytest
 from diffusion import distillation
 from verify.worlds import checks, run
 
+pytestmark = pytest.mark.slow  # each check is run, whole and broken
+
 CHECKS = {check.name: check for check in checks()}
 
 # (check, world, what to break, how)

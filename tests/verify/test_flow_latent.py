@@ -12,6 +12,8 @@ from verify.checks import flow as checks_flow
 from verify.checks import latent as checks_latent
 from verify.worlds import checks, run
 
+pytestmark = pytest.mark.slow  # each check is run, whole and broken
+
 CHECKS = {check.name: check for check in checks()}
 
 

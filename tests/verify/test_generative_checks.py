@@ -9,6 +9,8 @@ from toy.points import Points
 from verify.checks import generative, memorisation
 from verify.worlds import checks, run
 
+pytestmark = pytest.mark.slow  # each check is run, whole and broken
+
 OURS = {c.name: c for c in checks() if c.function.__module__ in (generative.__name__, memorisation.__name__)}
 
 

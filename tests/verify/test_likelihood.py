@@ -10,6 +10,8 @@ from toy import backward
 from toy.field import Field
 from verify.worlds import checks, run
 
+pytestmark = pytest.mark.slow  # each check is run, whole and broken
+
 CHECKS = {check.name: check for check in checks()}
 
 # (check, world, what to break, how): each planted error must be seen.

@@ -11,6 +11,8 @@ from toy.points import Points
 from verify.checks import transport as subject
 from verify.worlds import checks, run
 
+pytestmark = pytest.mark.slow  # each check is run, whole and broken
+
 CHECKS = {check.name: check for check in checks() if check.function.__module__ == subject.__name__}
 EVERYWHERE = [(name, world) for name, check in CHECKS.items() for world in check.worlds]
 

@@ -10,6 +10,8 @@ from verify.checks import probability
 from verify.checks import vae as checks_of_vaes
 from verify.worlds import checks, run
 
+pytestmark = pytest.mark.slow  # each check is run, whole and broken
+
 CHECKS = {check.name: check for check in checks()}
 OURS = [c for c in CHECKS.values() if c.function.__module__ in (probability.__name__, checks_of_vaes.__name__)]
 

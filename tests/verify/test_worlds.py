@@ -82,6 +82,7 @@ PLANTED = [
 
 
 @pytest.mark.parametrize("name, world, place, broken", PLANTED, ids=[f"{p[0]}-{p[2][1]}" for p in PLANTED])
+@pytest.mark.slow
 def test_planted_error_is_seen(name, world, place, broken, monkeypatch):
     module, attribute = place
     monkeypatch.setattr(module, attribute, broken(getattr(module, attribute)))

@@ -8,6 +8,8 @@ from toy.mixture import Mixture
 from verify.checks import vdm as checks_vdm
 from verify.worlds import checks, run
 
+pytestmark = pytest.mark.slow  # each check is run, whole and broken
+
 CHECKS = {check.name: check for check in checks()}
 
 # (check, world, what to break, how)

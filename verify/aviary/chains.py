@@ -356,4 +356,33 @@ CHAINS = (
         "the trailing grid's last point before the data is one stride lower, at 0 or below",
         "diffusers, trailing: float steps that end in -1 for 62 numbers of steps",
     ),
+    # ---- distillation
+    Canary(
+        "distillation-progressive-end",
+        "distillation.progressive",
+        part_is("target", lambda e: e * (1 - named(e, "kappa"))),
+        "the student's target not divided by what its step weighs it with",
+        "progressive distillation in x0 space, target left unscaled",
+    ),
+    Canary(
+        "distillation-meanflow-sign",
+        "distillation.meanflow",
+        part_is("target", lambda e: 2 * named(e, "velocity") - e),
+        "u = v + (t - r) du/dt",
+        "MeanFlow re-implementations: time direction slips",
+    ),
+    Canary(
+        "distillation-shortcut-sum",
+        "distillation.shortcut",
+        part_is("target", lambda e: 2 * e),
+        "a shortcut of two steps is the sum of both velocities",
+        STUDENT,
+    ),
+    Canary(
+        "distillation-dmd-sign",
+        "distillation.dmd_gradient",
+        line_is(3, lambda e: -e),
+        "the generator follows score_fake - score_real downhill with the wrong sign",
+        STUDENT,
+    ),
 )

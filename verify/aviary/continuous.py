@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sympy import Add, Derivative, Integral, Rational, sqrt
 
-from theory import likelihood, score, sde, solver
+from theory import guidance, likelihood, score, sde, solver
 from theory.proof import up_to
 from verify.canaries import Canary, certificate_is, line_is, named, part_is, raised, rule_is, unsupposed, wider
 
@@ -357,5 +357,63 @@ CONTINUOUS = (
         part_is("decay", lambda e: e ** (named(e, "gamma") / (named(e, "gamma") + 1))),
         "the power profile's decay is (1 - 1/t)^gamma",
         STUDENT,
+    ),
+    # ---- flow
+    Canary(
+        "flow-continuity-sign",
+        "flow.marginal_velocity",
+        line_is(4, lambda e: -e),
+        "p_t = + (v p)_x",
+        STUDENT,
+    ),
+    Canary(
+        "flow-velocity-g2",
+        "flow.velocity_score_eps",
+        part_is("velocity", lambda e: e - named(e, "sigma") * named(e, "sigma_dot") * named(e, "score")),
+        "the velocity takes the score twice as strongly in sigma",
+        STUDENT,
+    ),
+    Canary(
+        "flow-score-after-coupling",
+        "flow.velocity_score_dependent",
+        part_is("score_gap", lambda e: 0 * e),
+        "-E[eps | x_t]/sigma is the score, whatever the coupling",
+        "scores read off rectified flows and OT couplings",
+    ),
+    Canary(
+        "flow-bridge-variance",
+        "flow.schroedinger_bridge_path",
+        part_is("variance", lambda e: e / (1 - named(e, "t"))),
+        "the bridge's variance s^2 t, pinned at one end only",
+        "TorchCFM users' sigma, constant along the path",
+    ),
+    Canary(
+        "flow-noise-level-half",
+        "flow.interpolant_noise_level",
+        line_is(2, lambda e: e.replace(Derivative, lambda *a: Derivative(*a) / 2 if a[-1][1] == 2 else Derivative(*a))),
+        "noise sqrt(e) for sqrt(2 e)",
+        STUDENT,
+    ),
+    # ---- guidance
+    Canary(
+        "guidance-doob-half",
+        "guidance.doob",
+        line_is(2, lambda e: e.subs(guidance.g(guidance.t) ** 2, guidance.g(guidance.t) ** 2 / 2)),
+        "Doob's drift with g^2/2",
+        STUDENT,
+    ),
+    Canary(
+        "guidance-dps-exact",
+        "guidance.dps",
+        part_is("exact", lambda e: e.subs(named(e, "V"), 0)),
+        "the likelihood's score at the denoised point is the posterior's",
+        "DPS called exact for linear problems",
+    ),
+    Canary(
+        "guidance-inpainting-exact",
+        "guidance.inpainting_bias",
+        part_is("variance", lambda e: 1 - named(e, "rho") ** 2),
+        "replacement draws from the exact conditional",
+        "RePaint without resampling, said to be exact for Gaussians",
     ),
 )

@@ -6,7 +6,7 @@ from sympy import Derivative, Integer, Mul, exp, log, sqrt
 
 from theory import gaussian, generative, probability, vae
 from theory.proof import at_most, minimum, normal, parts
-from verify.canaries import Canary, exchanged, in_line, line_is, looser, named, part_is, rule_is, wider
+from verify.canaries import Canary, exchanged, in_line, line_is, looser, named, part_is, raised, rule_is, wider
 
 STUDENT = "students' scripts"
 
@@ -332,6 +332,28 @@ LAWS = (
         "vae.leave_one_out",
         line_is(4, lambda e: e * 2),
         "the mean of leave-one-out means is not the mean",
+        STUDENT,
+    ),
+    # ---- latent
+    Canary(
+        "latent-scale-inverse",
+        "latent.scale_factor",
+        part_is("factor", lambda e: 1 / e),
+        "the latent multiplied by its standard deviation",
+        "latent-diffusion's 0.18215, divided by where it multiplies",
+    ),
+    Canary(
+        "latent-bins-density",
+        "latent.pixel_latent_discrete",
+        raised(4),
+        "a bin's mass is density times width up to the third order",
+        "discretised likelihoods taken for densities",
+    ),
+    Canary(
+        "latent-commitment-one-side",
+        "latent.commitment",
+        line_is(2, lambda e: -e),
+        "the commitment loss pushes encoder and codebook apart",
         STUDENT,
     ),
 )

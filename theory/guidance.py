@@ -416,13 +416,14 @@ def score_scaling_flow():
 
 @claim("guidance.interval", source="Kynkaanniemi et al. 2024", covers="guidance.interval")
 def interval():
-    "Guidance in an interval of levels is CFG with w(t) = 1 + inside(t) (w - 1): outside it, the conditional model."
+    """Guidance in an interval of levels is CFG with w(t) = 1 + inside(t) (w - 1): outside it, the conditional model.
+
+    inside is 1 in the interval and 0 outside; where it fades between them, so does the guidance.
+    """
     inside = real("inside")
     guided = yield let("guided", guide(cond, uncond, 1 + inside * (w - 1)))
-    yield Subs(guided, inside, 0)
-    yield algebra, cond
-    yield Subs(guided, inside, 1)
-    yield algebra, guide(cond, uncond, w)
+    yield guided
+    yield algebra, (1 - inside) * cond + inside * guide(cond, uncond, w)
 
 
 @claim("guidance.autoguidance", source="Karras et al. 2024 (autoguidance), eq. 3", covers="guidance.autoguidance")

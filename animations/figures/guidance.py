@@ -16,7 +16,7 @@ from toy.inverse import replaced_pair
 from toy.mixture import Mixture, gaussian
 from toy.worlds import unequal_pair
 
-CHAINS, STEPS, HIGH, LOW = 10_000, 150, 80.0, 1e-3
+CHAINS, STEPS, HIGH, LOW = 2_000, 600, 80.0, 1e-3
 LEVELS = torch.logspace(math.log10(HIGH), math.log10(LOW), STEPS + 1, dtype=torch.float64)
 
 
@@ -42,13 +42,14 @@ def ancestral(x: Tensor, x0_hat: Tensor, high: Tensor, low: Tensor, generator: G
 
 
 def cfg_sample(pair: Mixture, w: float, seed: int) -> Tensor:
-    """CFG's probability flow from pure noise: DDIM steps."""
+    """CFG's probability flow from pure noise, by Heun's method, whose own error does not show here."""
     _, x = draws(seed)
-    one = torch.ones((), dtype=torch.float64)
     models = [lambda x, t, label=label: pair.denoiser(x, 1.0, float(t), label) for label in (0, 1)]
     guided = guidance.classifier_free(models[0], models[1], w)
-    for high, low in pairwise(LEVELS):
-        x = ddim.step(x, guided(x[:, None], high)[:, 0], one, high, one, low)
+    for high, low in pairwise(LEVELS[::2]):
+        slope = (x - guided(x[:, None], high)[:, 0]) / high
+        trial = x + (low - high) * slope
+        x = x + (low - high) / 2 * (slope + (trial - guided(trial[:, None], low)[:, 0]) / low)
     return x
 
 
@@ -72,7 +73,7 @@ def cfg_discrepancy() -> Page:
     laws.plot(grid, normal(grid, mu_u, u), color=QUIET, label="unconditional")
     laws.plot(grid, normal(grid, mu_c, c), color=DATA, label="conditional")
     laws.plot(grid, normal(grid, mean, variance), color=TRUTH, linestyle="--", label=f"the tilt, w = {w:g}")
-    laws.hist(cfg_sample(pair, w, 0).numpy(), 80, density=True, color=MODEL, alpha=0.6, label="CFG draws")
+    laws.hist(cfg_sample(pair, w, 0).numpy(), 40, density=True, color=MODEL, alpha=0.6, label="CFG draws")
     laws.set(title="what CFG draws", xlabel="x", ylabel="density", xlim=(-2, 4))
     laws.legend(fontsize=8)
 
@@ -128,7 +129,7 @@ def inpainting_bias() -> Page:
     y_0, rho, grid = 1.5, 0.8, np.linspace(-2, 4, 400)
     laws.plot(grid, normal(grid, rho * y_0, 1 - rho**2), color=TRUTH, linestyle="--", label="exact conditional")
     label = "replacement draws"
-    laws.hist(replaced(rho, y_0, 0).numpy(), 80, density=True, color=MODEL, alpha=0.6, label=label)
+    laws.hist(replaced(rho, y_0, 0).numpy(), 40, density=True, color=MODEL, alpha=0.6, label=label)
     laws.set(title=rf"x given y = {y_0}, $\rho$ = {rho}", xlabel="x", ylabel="density", xlim=(-2, 4))
     laws.legend(fontsize=8)
     at, shown = np.linspace(0.01, 0.99, 200), np.array([0.1, 0.3, 0.5, 0.7, 0.9, 0.97])

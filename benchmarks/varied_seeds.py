@@ -25,17 +25,18 @@ from verify.worlds import SUITE_FALSE_FAIL, Row, checks, run, suite_false_fail
 Rows = dict[int, list[Row]]
 
 
-def look(seed: int) -> tuple[int, list[Row]]:
-    """Every check on every one of its worlds, with the draws of one seed."""
+def look(seed: int, only: Sequence[str]) -> tuple[int, list[Row]]:
+    """Every check (of the files named, or of all) on every one of its worlds, with the draws of one seed."""
     import torch
 
     torch.set_num_threads(1)
-    return seed, [row for check in checks() for world in check.worlds for row in run(check, world, seed)]
+    asked = [check for check in checks() if not only or check.function.__module__.rpartition(".")[2] in only]
+    return seed, [row for check in asked for world in check.worlds for row in run(check, world, seed)]
 
 
-def gather(seeds: Sequence[int], jobs: int) -> Rows:
+def gather(seeds: Sequence[int], jobs: int, only: Sequence[str]) -> Rows:
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(look, seed) for seed in seeds]
+        futures = [pool.submit(look, seed, only) for seed in seeds]
         done = track(as_completed(futures), "runs", total=len(futures), console=Console(stderr=True))
         return dict(future.result() for future in done)
 
@@ -67,11 +68,15 @@ def main() -> int:
     options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     options.add_argument("--runs", type=int, default=100)
     options.add_argument("--jobs", type=int, default=2)
+    options.add_argument("--only", nargs="*", default=[], help="files of verify/checks, without .py")
     given = options.parse_args()
     if given.runs < 1 or given.jobs < 1:
         options.error(f"--runs {given.runs} --jobs {given.jobs}: expected at least 1 of each")
+    known = {check.function.__module__.rpartition(".")[2] for check in checks()}
+    if unknown := set(given.only) - known:
+        options.error(f"--only {' '.join(sorted(unknown))}: expected some of {', '.join(sorted(known))}")
     began = time.perf_counter()
-    runs = gather(range(1, given.runs + 1), given.jobs)
+    runs = gather(range(1, given.runs + 1), given.jobs, given.only)
     console = Console()
     console.print(table(runs))
     failures = [(seed, row) for seed, rows in sorted(runs.items()) for row in rows if not row.holds]

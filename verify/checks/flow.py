@@ -185,7 +185,7 @@ def coupled_noise(world: World, generator: Generator) -> Iterator[Outcome]:
 @world_check("flow.minibatch_ot_marginals", worlds=("ring", "bimodal"))
 def paired_batches(world: World, generator: Generator) -> Iterator[Outcome]:
     """Pairing noise with data within batches: the same points, each with the laws it had, and shorter paths."""
-    batches, size = 16, 256
+    batches, size = 40, 256
     x_0 = world.sample(batches * size, generator).reshape(batches, size, -1)
     eps = noise(x_0, generator)
     paired = torch.stack([assigned(data, drawn) for data, drawn in zip(x_0, eps, strict=True)])

@@ -175,7 +175,7 @@ def heun_order():
 
     yield exp(-c * L)
     heun = 1 - h / 2 * (c + c * (1 - c * h) / (1 - h))
-    yield up_to(h, 2, -L * c * (c**2 - 1) * exp(-c * L) / 6), heun ** (L / -log(1 - h))
+    yield up_to(h, 2, -L * c * (c**2 - 1) * exp(-c * L) / 6), heun ** (L / log(1 / (1 - h)))
 
 
 x_hat = real("x_hat")

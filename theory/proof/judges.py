@@ -349,17 +349,18 @@ class Limit(Obligation):
         return Verdict(UNDECIDED, "symbolic", f"{self.why}: the limit is {value}")
 
     def numeric(self, checker: Checker) -> Verdict | None:
+        """From h = 1e-8 to h = 1e-12 the distance to the limit shrinks 1000 times (a power series': 10^4 times)."""
         left, right = (symbolic.jets(e, self.suppose) for e in (self.left, self.right))
+        rounding = checker.quadrature if numeric.is_quadrature(left, right) else checker.exact
         with mp.workdps(2 * numeric.DIGITS):
             for point in numeric.points([left, right], checker.count // 2, checker.seed, checker.antithetic):
                 end = numeric.evaluate(right, {**point.values, self.h: mpf(1)}, point.functions)
-                values = []
-                for small in (mpf("1e-8"), mpf("1e-12")):
-                    values.append(numeric.evaluate(left, {**point.values, self.h: small}, point.functions))
-                if abs(values[1] - end) > mpf("1e-8") * (abs(end) + abs(values[0]) + mpf("1e-6")):
-                    return Verdict(
-                        REFUTED, "numeric", self.why, point.words(), mp.nstr(values[1], 12), mp.nstr(end, 12)
-                    )
+                early, late = (
+                    numeric.evaluate(left, {**point.values, self.h: small}, point.functions)
+                    for small in (mpf("1e-8"), mpf("1e-12"))
+                )
+                if abs(late - end) > abs(early - end) / 1000 + rounding * (abs(end) + abs(early)):
+                    return Verdict(REFUTED, "numeric", self.why, point.words(), mp.nstr(late, 12), mp.nstr(end, 12))
         return Verdict(PROVED, "numeric", f"{self.why}: the values converge")
 
 

@@ -95,4 +95,6 @@ def memorisation_flow():
     rest = Integral(b(u) / u**2, (u, sigma, sigma + h))
     yield parts(u, sigma * C * u), y + sigma * z + sigma * C * h - sigma * rest
     yield at_most(sigma * rest), y + sigma * (z + C * h)
+
+    yield y + sigma * (z + C * h)
     yield limit(sigma), y

@@ -204,6 +204,52 @@ def test_a_malformed_derivation_is_refused(name):
         build().derivation()
 
 
+BOTH = x**2 + y**2
+
+# every step is true; what the chain would say of its first line and its last is false
+CROOKED = {
+    "at most, then at least": (
+        [x**2, (at_most(y**2), BOTH), (algebra, (x + y) ** 2 - 2 * x * y), (at_least(x**2), y**2)],
+        "line 4: the chain says <= so far, which >= does not continue; start a new chain",
+    ),
+    "at least, then at most": (
+        [BOTH, (at_least(y**2), x**2), (at_most(s), x**2 + s)],
+        "line 3: the chain says >= so far, which <= does not continue",
+    ),
+    "at most, then a limit": (
+        [-s, (at_most(s + h), h), (limit(h), Integer(0))],
+        "line 3: the chain says <= so far, which -> does not continue",
+    ),
+    "a limit, then at most": (
+        [h + x**2, (limit(h), x**2), (at_most(y**2), BOTH)],
+        "line 3: the chain says -> so far, which <= does not continue",
+    ),
+    "two limits": (
+        [s + h, (limit(h), s), (limit(s), Integer(0))],
+        "line 3: the chain says -> so far, which -> does not continue",
+    ),
+    "an error term, then a limit": (
+        [s * exp(h), (up_to(h, 1, s), s), (limit(s), Integer(0))],
+        r"line 3: the chain says = ... \+ O\(h\^1\) so far, which -> does not continue",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CROOKED)
+def test_a_chain_goes_one_way(name):
+    lines, message = CROOKED[name]
+    with pytest.raises(DerivationError, match=message):
+        said(*lines).derivation()
+    straight = said(*lines[:-1], lines[-2][1], lines[-1])
+    assert check(straight).status == "proved", "every step is true, and true in a chain of its own"
+
+
+def test_an_equality_joins_any_chain():
+    lines = [x**2, (algebra, (x + y) ** 2 - 2 * x * y - y**2), (at_most(y**2), (x + y) ** 2 - 2 * x * y)]
+    assert check(said(*lines, (algebra, BOTH), (at_most(s), BOTH + s))).status == "proved"
+    assert check(said(*lines, (algebra, BOTH), BOTH, (at_least(x**2), y**2))).status == "proved"
+
+
 def test_one_id_is_claimed_once():
     said(x, (algebra, x + 1), id="engine.once")
     with pytest.raises(DerivationError, match=r"claimed twice: .*test_engine.py:\d+"):
@@ -215,6 +261,7 @@ def test_one_id_is_claimed_once():
 SECOND = said(E((mu + s * u) ** 2, u), (gaussian_expectation(u), mu**2 + s**2))
 TANGENT = said(log(w), (at_most(minimum(w, 1)), w - 1))
 MASS = said(integral(q(x), x), (normalised(q), 1))
+TINY = Rational(1, 10**30)
 INTEGRAND = Integral(exp(u) * f(u), (u, x, x + h))
 
 # (above, rule, line), then false neighbours: (rule, line)
@@ -328,6 +375,16 @@ STEPS = {
         (limit(h), Rational(1, 2)),
         [(limit(h), Integer(1)), (limit(s), Rational(1, 2)), (limit(h), Rational(1, 2) + h)],
     ),
+    "limit 0": (
+        x * (exp(h) - 1) + f(h) - f(0),
+        (limit(h), Integer(0)),
+        [(limit(h), TINY), (limit(h), x), (limit(h), Rational(1, 10**11))],
+    ),
+    "limit 0 of an integral": (
+        integral(p(x) * x, x) * h**2 + sin(h),
+        (limit(h), Integer(0)),
+        [(limit(h), Rational(1, 10**7)), (limit(h), integral(p(x) * x, x))],
+    ),
     "induction": (
         recursion(c(k + 1) * y, y, k, x, n),
         (induction(n), x * Product(c(k), (k, 1, n))),
@@ -395,7 +452,6 @@ def test_a_citation_that_fails_only_at_an_edge_is_refused():
 z_1, z_2, z_3 = real("x189 y189 z189")  # never drawn with one sign positive and two negative
 p_2 = function("p2", "density")  # drawn with positive means
 d = nonzero("d")
-TINY = Rational(1, 10**30)
 
 # false, and believed once: where it fails no random point falls, or both sides are without a value
 ONCE_BELIEVED = {

@@ -29,6 +29,8 @@ from theory.proof.vocabulary import DOMAINS, Suppose, Var, fingerprint, hypothes
 class DerivationError(ValueError):
     """A derivation that is not well formed: it was not put to the judges."""
 
+    line: int | None = None  # of the `yield` that was refused, in the author's file
+
 
 @dataclass(frozen=True)
 class Let:
@@ -255,6 +257,10 @@ def read(claim: Claim) -> Derivation:
                 answer = lines[-1].expression
     except StopIteration:
         pass
+    except DerivationError as error:
+        if frame := getattr(generator, "gi_frame", None):  # refused by us, at the yield where the generator waits
+            error.line = frame.f_lineno
+        raise
     derivation = Derivation(tuple(lines), tuple(lets))
     _well_formed(claim, derivation)
     return derivation
@@ -317,6 +323,7 @@ def _well_formed(claim: Claim, d: Derivation) -> None:
     for i, chain in enumerate(d.chains()):
         if len(chain) < 2:
             raise DerivationError(f"{claim.id}: chain {i + 1} has one line, {chain[0].expression}, and claims nothing")
+    _one_direction(claim, d)
     used = {s for line in d.lines for s in line.expression.free_symbols}
     used |= {s for line in d.lines if line.rule for e in line.rule.expressions() for s in e.free_symbols}
     for s, e in d.lets:
@@ -337,6 +344,23 @@ def _well_formed(claim: Claim, d: Derivation) -> None:
             raise DerivationError(
                 f"{claim.id}, line {i + 1}: {rule.words}: both sides are the same expression, so the step says nothing"
             )
+
+
+def _one_direction(claim: Claim, d: Derivation) -> None:
+    """Refuse a chain whose relations add up to none: a <= b >= c says nothing of a and c, nor does a <= b -> c.
+
+    An equality joins anything, <= joins <= and >= joins >=; a limit or an error term stands alone among equalities.
+    """
+    so_far = "="
+    for number, line in enumerate(d.lines, 1):
+        if line.rule is None:
+            so_far = "="
+            continue
+        new = line.rule.relation
+        if "=" not in (so_far, new) and not (new == so_far in ("<=", ">=")):
+            told = f"the chain says {so_far.rstrip(',')} so far, which {new.rstrip(',')} does not continue"
+            raise DerivationError(f"{claim.id}, line {number}: {told}; start a new chain (a line without a rule)")
+        so_far = new if so_far == "=" else so_far
 
 
 def renamed(claim: Claim, derivation: Derivation) -> Claim:

@@ -12,9 +12,9 @@ import safetensors.torch
 from diffusion.model import Denoiser
 from diffusion.schedules import Schedule
 from training import run_folder
-from training.loop import task
 from training.recipes import Recipe
 from training.run_folder import RunFolder
+from training.task import Generative, build
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ def load(path: Path | str, weights: Literal["ema", "last"] = "ema") -> Trained:
     if not folder.finished:
         raise ValueError(f"{path} is not finished: resume it first (its weights are written at the last step)")
     file = folder.ema if weights == "ema" else folder.weights
-    built = task(folder.recipe)
+    built = build(folder.recipe)
+    if not isinstance(built, Generative):
+        raise ValueError(f"{path} is a run of {folder.recipe.name}, which is no generative model")
     network = built.network()
     try:
         network.load_state_dict(safetensors.torch.load_file(file))

@@ -17,6 +17,7 @@ from diffusion.schedules import SCHEDULES
 from toy.worlds import WORLDS
 from training import recipes
 from training.loop import learning_rate
+from training.recipes import settings, toy
 
 RING = recipes.find("toy.ring")
 
@@ -28,10 +29,10 @@ def one_line(error: pytest.ExceptionInfo[Exception]) -> str:
 
 
 def test_choices_are_the_registries() -> None:
-    assert set(recipes.WORLDS) == set(WORLDS)
-    assert set(get_args(recipes.Parameterization)) == set(PARAMETERIZATIONS)
-    assert set(get_args(recipes.Schedule)) == set(SCHEDULES)
-    assert set(get_args(recipes.Weights)) == {"unit", *LOSS_WEIGHTS}
+    assert set(toy.WORLDS) == set(WORLDS)
+    assert set(get_args(settings.Parameterization)) == set(PARAMETERIZATIONS)
+    assert set(get_args(settings.Schedule)) == set(SCHEDULES)
+    assert set(get_args(settings.Weights)) == {"unit", *LOSS_WEIGHTS}
 
 
 @pytest.mark.parametrize(

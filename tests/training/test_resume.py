@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from training.loop import State  # noqa: F401  (the module the victim trains with: fail here if it doesn't import)
+from training.state import State  # noqa: F401  (the module the victim trains with: fail here if it doesn't import)
 
 pytestmark = pytest.mark.slow  # a process of its own, killed and started again
 
@@ -111,7 +111,7 @@ def test_killed_before_the_first_checkpoint(victim: Train, whole: tuple[Any, int
     "drop",
     [
         "network.network.out.weight",
-        "ema.network.out.weight",
+        "ema.0.1.network.out.weight",
         "optimizer.step.network.out.weight",
         "optimizer.exp_avg.network.out.weight",
         "optimizer.exp_avg_sq.network.out.weight",

@@ -14,10 +14,11 @@ import rtoml
 import torch
 from torch import Tensor, nn
 
-from training import draw, loop, recipes, run_folder, runs
+from training import draw, loop, recipes, run_folder, runs, state
+from training.families.toy import Toy
 from training.run_folder import CONFIG
 from training.streams import Streams, key
-from training.toy import Toy
+from training.task import Batch
 
 TINY = recipes.change(recipes.find("toy.ring"), steps=20, batch=8, width=4, depth=1, log_every=5, save_every=10)
 
@@ -200,9 +201,9 @@ def test_a_second_ctrl_c_aborts(tmp_path: Path) -> None:
 
 def test_a_step_that_is_not_finite_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before: dict[str, Tensor] = {}
-    advance = loop.State.advance
+    advance = state.State.advance
 
-    def watched(self: loop.State, step: int, *rest: Any) -> None:
+    def watched(self: state.State, step: int, *rest: Any) -> None:
         kept = {name: tensor.clone() for name, tensor in self.tensors().items() if name.startswith(("net", "opt"))}
         advance(self, step, *rest)
         if step == 7:
@@ -211,7 +212,7 @@ def test_a_step_that_is_not_finite_changes_nothing(monkeypatch: pytest.MonkeyPat
         if step == 8:
             assert any(not torch.equal(self.tensors()[name], tensor) for name, tensor in before.items())
 
-    monkeypatch.setattr(loop.State, "advance", watched)
+    monkeypatch.setattr(state.State, "advance", watched)
     _break_at(monkeypatch, 7, lambda loss: loss * math.nan)
     assert loop.train(TINY, tmp_path / "run", quiet=True).finished
     assert before
@@ -247,9 +248,9 @@ def test_seconds_become_steps_and_are_forgotten(tmp_path: Path) -> None:
 def test_the_global_generator_is_not_drawn_from(tmp_path: Path) -> None:
     """Whatever the caller did with torch's global generator, a run is its recipe and its seed."""
     losses = set()
-    for state in (1, 2):
-        torch.manual_seed(state)
-        losses.add(loop.train(TINY, tmp_path / str(state), quiet=True).loss)
+    for drawn in (1, 2):
+        torch.manual_seed(drawn)
+        losses.add(loop.train(TINY, tmp_path / str(drawn), quiet=True).loss)
     assert len(losses) == 1
     assert loop.train(TINY, tmp_path / "seed", seed=1, quiet=True).loss not in losses
 
@@ -288,8 +289,8 @@ def _break_at(patch: pytest.MonkeyPatch, at: int, act: Any) -> None:
     """Do something to the loss of step `at`."""
     loss = Toy.loss
 
-    def changed(self: Toy, network: nn.Module, streams: Streams) -> Tensor:
-        value = loss(self, network, streams)
+    def changed(self: Toy, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
+        value = loss(self, network, batch, streams)
         return result if streams.step == at and isinstance(result := act(value), Tensor) else value
 
     patch.setattr(Toy, "loss", changed)

@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffusion.ema import EMA
 from diffusion.schedules import SCHEDULES, cosine
 from toy import worlds
 from training import draw, evaluate, loop, recipes, sampling
+from training.families.toy import Toy, standard_deviation
 from training.recipes import ToyRecipe
 from training.streams import Streams
-from training.toy import Toy, standard_deviation
 
 
 @pytest.mark.parametrize("name", ["cosine", "flow", "vp_linear", "edm"])
@@ -80,7 +79,7 @@ def test_the_networks_input_and_target_have_unit_variance(schedule: str, kind: s
     toy = Toy(recipe)
     network = toy.network()
     network.network = recorder = Recorder()
-    loss = toy.loss(network, Streams(0, 0))
+    loss = toy.loss(network, toy.batch(toy.recipe.batch, Streams(0, 0)), Streams(0, 0))
     assert loss.item() == pytest.approx(1, rel=0.025)
     assert recorder.seen.var().item() == pytest.approx(1, rel=0.025)
 
@@ -95,21 +94,11 @@ def test_every_time_of_a_batch_is_drawn_from_its_own_stratum() -> None:
         return x
 
     for step in range(3):
-        toy.loss(network, Streams(0, step))  # type: ignore[arg-type]
+        toy.loss(network, toy.batch(toy.recipe.batch, Streams(0, step)), Streams(0, step))  # type: ignore[arg-type]
     for t in seen:
         strata = ((t - 0.25) / 0.05).floor().sort().values
         assert strata.tolist() == list(range(10))
     assert not torch.equal(seen[0], seen[1])
-
-
-@pytest.mark.parametrize("width", [0.02, 0.05, 0.1, 0.2])
-def test_the_average_has_the_width_it_is_given(width: float) -> None:
-    """Standard deviation of the averaging weights over n steps, in units of n, from the impulse response itself."""
-    n = 4000
-    weights = EMA(nn.Linear(1, 1), decay=1.0, gamma=loop.power_of_width(width)).response(n)
-    position = torch.arange(n + 1, dtype=torch.float64) / n
-    mean = (weights * position).sum()
-    assert ((weights * (position - mean) ** 2).sum().sqrt()).item() == pytest.approx(width, rel=0.01)
 
 
 @pytest.mark.parametrize("kind, schedule", [("eps", "vp_linear"), ("x0", "edm"), ("score", "ve"), ("velocity", "flow")])

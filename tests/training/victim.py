@@ -19,7 +19,7 @@ from typing import Any
 import accelerate
 import torch
 
-from training import draw, durable, loop, recipes, streams
+from training import draw, durable, loop, recipes, state, streams, task
 
 RECIPE = recipes.change(
     recipes.find("toy.ring"), steps=60, batch=16, width=8, depth=1, log_every=7, save_every=10, parameterization="eps"
@@ -45,22 +45,22 @@ def kill_at_step(step: int) -> None:
     """Die after the step's times and before its noise are drawn."""
     draw = streams.Streams.__call__
 
-    def deadly(self: streams.Streams, purpose: str) -> torch.Generator:
+    def deadly(self: streams.Streams, purpose: str, device: Any = None) -> torch.Generator:
         if self.step == step and purpose == "noise":
             os.kill(os.getpid(), signal.SIGKILL)
-        return draw(self, purpose)
+        return draw(self, purpose, device)
 
     streams.Streams.__call__ = deadly  # type: ignore[method-assign]
 
 
 def forget(name: str) -> None:
     """Resume without one tensor of the state: what a loop that forgot to save it would do."""
-    load = loop.State.load
+    load = state.State.load
 
-    def forgetful(self: loop.State, step: int, tensors: dict[str, torch.Tensor]) -> None:
+    def forgetful(self: state.State, step: int, tensors: dict[str, torch.Tensor]) -> None:
         load(self, step, tensors | {name: torch.zeros_like(tensors[name])})
 
-    loop.State.load = forgetful  # type: ignore[method-assign]
+    state.State.load = forgetful  # type: ignore[method-assign]
 
 
 def blank(folder: Any, *_: Any) -> Path:
@@ -90,7 +90,9 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    loop.State(RECIPE, 0, accelerate.Accelerator(), loop.task(RECIPE))  # what torch imports lazily, once for all forks
+    state.State(
+        RECIPE, 0, accelerate.Accelerator(), task.build(RECIPE)
+    )  # what torch imports lazily, once for all forks
     for line in sys.stdin:
         reader, writer = os.pipe()
         child = os.fork()

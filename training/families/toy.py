@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +29,10 @@ from diffusion.shapes import per_sample
 from toy import worlds
 from toy.network import Network
 from training import draw
-from training.recipes import ToyRecipe
+from training.recipes import Recipe, ToyRecipe
 from training.run_folder import RunFolder
 from training.streams import Streams
+from training.task import Batch
 
 
 class UnitVariance(nn.Module):
@@ -62,18 +64,27 @@ class Toy:
         self.world = worlds.make(recipe.world)
         self.schedule = schedules.SCHEDULES[recipe.schedule]()
         self.std = standard_deviation(self.world)
+        self.shape = (self.world.dim,)
 
     def network(self) -> UnitVariance:
         inner = Network(dim=self.world.dim, width=self.recipe.width, depth=self.recipe.depth)
         return UnitVariance(inner, self.schedule, self.recipe.parameterization, self.std)
 
-    def loss(self, network: nn.Module, streams: Streams) -> Tensor:
-        """The mean weighted squared error on one batch, drawn from `streams`."""
-        n, kind = self.recipe.batch, self.recipe.parameterization
-        x0 = self.world.sample(n, streams("data")).float()
-        eps = torch.randn(x0.shape, generator=streams("noise"))
-        shift = torch.rand((), generator=streams("time"), dtype=torch.float64)
-        strata = (torch.arange(n, dtype=torch.float64) / n + shift) % 1
+    def facts(self) -> dict[str, Any]:
+        """Nothing but the recipe: a world is its name."""
+        return {}
+
+    def batch(self, n: int, streams: Streams) -> Batch:
+        """n draws of the world, [n, 2]."""
+        return (self.world.sample(n, streams("data", "cpu")).float(),)
+
+    def loss(self, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
+        """The mean weighted squared error, times and noise drawn from `streams`."""
+        (x0,), kind = batch, self.recipe.parameterization
+        n, device = len(x0), x0.device
+        eps = torch.randn(x0.shape, generator=streams("noise"), device=device)
+        shift = torch.rand((), generator=streams("time"), dtype=torch.float64, device=device)
+        strata = (torch.arange(n, dtype=torch.float64, device=device) / n + shift) % 1
         t = (self.recipe.earliest + (self.recipe.latest - self.recipe.earliest) * strata).float()
         if self.recipe.weights != "unit":
             return denoising_loss(network, self.schedule, x0, t, eps, kind, self.recipe.weights).mean()
@@ -92,3 +103,10 @@ def standard_deviation(world: worlds.World) -> float:
     """Root mean square, over coordinates, of the data's standard deviations: the posterior's where nothing is seen."""
     covariance = world.posterior_covariance(torch.zeros(1, world.dim, dtype=torch.float64), alpha=0.0, sigma=1.0)[0]
     return math.sqrt(covariance.trace().item() / world.dim)
+
+
+def build(recipe: Recipe) -> Toy:
+    """The family's entry, for the loop."""
+    if not isinstance(recipe, ToyRecipe):
+        raise TypeError(f"{recipe.name} is a {type(recipe).__name__}: expected a ToyRecipe")
+    return Toy(recipe)

@@ -1,0 +1,64 @@
+"""What a family of recipes gives the training loop, and how the loop finds it.
+
+A family is a module `training/families/<family>.py` with a function `build(recipe) -> Task`. The loop knows nothing
+else about it: batches are made ahead of time by `batch` (a pure function of its streams, so it may run in other
+threads), and `loss` sees only what `batch` made.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from diffusion.model import Denoiser
+from diffusion.schedules import Schedule
+from training.recipes import Recipe
+from training.run_folder import RunFolder
+from training.streams import Streams
+
+Batch = tuple[Tensor, ...]
+
+
+class Task(Protocol):
+    """A recipe at work."""
+
+    def facts(self) -> dict[str, Any]:
+        """What else than recipe and seed the result depends on, as JSON values: the data's fingerprint, say."""
+        ...
+
+    def network(self) -> nn.Module:
+        """A new network, its weights drawn from torch's default generator."""
+        ...
+
+    def batch(self, n: int, streams: Streams) -> Batch:
+        """n samples of the share, on the CPU: a pure function of the streams (their device aside)."""
+        ...
+
+    def loss(self, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
+        """The mean loss over a batch that lies on the streams' device: a scalar."""
+        ...
+
+    def preview(self, network: nn.Module, folder: RunFolder) -> Path:
+        """A picture in the run folder: what the network does so far."""
+        ...
+
+
+@runtime_checkable
+class Generative(Task, Protocol):
+    """A task whose network is a denoiser that samples can be drawn with."""
+
+    schedule: Schedule
+    std: float  # of the data, per coordinate
+    shape: tuple[int, ...]  # of one sample
+
+    def denoiser(self, network: nn.Module) -> Denoiser:
+        """(x, t) -> E[x_0 | x_t = x] by the network."""
+        ...
+
+
+def build(recipe: Recipe) -> Task:
+    """The recipe's family at work."""
+    return importlib.import_module(f"training.families.{recipe.family}").build(recipe)

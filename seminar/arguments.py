@@ -12,6 +12,7 @@ from typing import Any
 import tyro
 
 _BOX = re.compile(r"[│╭╮╰╯─|]+")
+_NO_NUMBER = re.compile(r"^Error parsing (\S+): .*(?:(int\(\))|to float).*?: '([^']*)'$")
 
 
 def parse(cls: Any, command: str, args: Sequence[str], default: Any = None) -> Any:
@@ -30,6 +31,9 @@ def parse(cls: Any, command: str, args: Sequence[str], default: Any = None) -> A
     told = re.sub(r"\x1b\[[0-9;]*m", "", told)
     told = re.split(r"For full helptext|Full helptext|Are you sure", told)[0]
     told = re.sub(r"^.*?-{3,}|-{3,}.*$", "", told).strip()  # the box's title and its lower edge
+    if number := _NO_NUMBER.match(told):
+        flag, whole, given = number.groups()
+        told = f"{flag} {given}: expected a {'whole ' if whole else ''}number"
     raise ValueError(f"{told.rstrip('. ')}; see seminar {command} --help" if told else f"see seminar {command} --help")
 
 

@@ -62,7 +62,8 @@ def main(args: Sequence[str]) -> int:
 
 def _verify() -> Done:
     from seminar.progress import bar
-    from seminar.verify import Verify, report, select
+    from seminar.selection import select
+    from seminar.verify import Verify, report
     from theory.proof import session
 
     files, _ = select(())

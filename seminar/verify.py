@@ -14,6 +14,7 @@ import tyro
 
 from seminar.arguments import parse
 from seminar.progress import bar
+from seminar.selection import select
 from theory.proof import session
 from theory.proof.session import Outcome
 
@@ -26,7 +27,7 @@ class Verify:
     """
 
     what: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Claim ids, topics, or a file of your own derivations (notes.py); everything when left out."""
+    """Claim ids, topics, or a file of your own derivations (notes.py, notes.py::name); everything when left out."""
     mutants: bool = False
     """Break every line, certificate, definition, bound function and the checker itself; all must be noticed."""
     json: Path | None = None
@@ -75,6 +76,7 @@ def chosen_seed(options: Verify) -> int:
 def report(outcomes: Mapping[str, Outcome], options: Verify, seed: int, keep: bool, everything: bool) -> int:
     """Assemble and print the report; its exit status."""
     from rich.console import Console
+    from rich.text import Text
 
     from verify import report as reports
 
@@ -105,63 +107,11 @@ def report(outcomes: Mapping[str, Outcome], options: Verify, seed: int, keep: bo
         from verify.page.build import build
 
         build(whole, options.html)
-    for table in (*whole.tables(), *extra):
-        console.print(table)
+    for shown in (*whole.tables(), *extra):
+        console.print(shown, soft_wrap=isinstance(shown, Text) and not console.is_terminal)  # one line is one to grep
     if seed:
         console.print(f"seed {seed}: seen again with --seed {seed}")
     for path in (options.json, options.html):
         if path is not None:
             console.print(f"report: {path}")
     return whole.exit_status
-
-
-def select(what: Sequence[str]) -> tuple[list[Path], set[str] | None]:
-    """Files to prove, and the claim ids asked for (None: all); ValueError for a name nobody knows."""
-    if not what:
-        return session.files(), None
-    known = {id: path for path in session.files() for id in session.ids_in(path)}
-    topics = {id.split(".")[0] for id in known}
-    files: dict[Path, None] = {}
-    wanted: set[str] = set()
-    for word in what:
-        if word.endswith(".py") or "/" in word:
-            path, ids = own_file(word)
-            files[path] = None
-            wanted |= ids
-        elif word in topics:
-            ids = {id for id in known if id.split(".")[0] == word}
-            files |= dict.fromkeys(known[id] for id in ids)
-            wanted |= ids
-        elif word in known:
-            files[known[word]] = None
-            wanted.add(word)
-        else:
-            raise ValueError(f"{word!r} is no claim, topic or file; {_near(word, [*topics, *known])}")
-    return list(files), wanted
-
-
-def own_file(word: str) -> tuple[Path, set[str]]:
-    """A user's file, loaded, and the ids it claims; ValueError with one line for a file that can't be used."""
-    path = Path(word)
-    if not path.is_file():
-        raise ValueError(f"there is no file {word}")
-    shipped = {id: theirs for theirs in session.files() for id in session.ids_in(theirs)}
-    if taken := [id for id in session.ids_in(path) if id in shipped and shipped[id] != path.resolve()]:
-        raise ValueError(f"{word}: {taken[0]} is claimed twice: it stands in {shipped[taken[0]]}; choose another id")
-    try:
-        session.load(path)
-    except Exception as error:
-        raise ValueError(session.explain_load_error(path, error)) from error
-    from theory.proof import CLAIMS
-
-    ids = {c.id for c in CLAIMS.values() if Path(c.file).resolve() == path.resolve()}
-    if not ids:
-        raise ValueError(f"{word} claims nothing; a claim is a generator under @claim('topic.name')")
-    return path.resolve(), ids
-
-
-def _near(word: str, known: Sequence[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(word, known, n=3)
-    return f"did you mean {' or '.join(near)}?" if near else "see seminar list"

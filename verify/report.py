@@ -79,7 +79,9 @@ class Report:
         claims = [_claim(entry) for entry in self.entries]
         proved = sum(entry.outcome.status == "proved" for entry in self.entries)
         failed = sum(not entry.sound for entry in self.entries)
-        return {"claims": claims, "summary": {"proved": proved, "failed": failed, "seconds": round(self.seconds, 3)}}
+        errors = sum(entry.outcome.status == "error" for entry in self.entries)
+        summary = {"proved": proved, "failed": failed, "errors": errors, "seconds": round(self.seconds, 3)}
+        return {"claims": claims, "summary": summary}
 
     def tables(self) -> Iterator[Table | Text]:
         """The person's view: one line a claim, then the mutants, then what is wrong, then the sum of it."""
@@ -121,7 +123,7 @@ def verify(
     entries = {
         id: Entry(o, mutants=dict(mutants.get(id, {})) if mutants is not None else None) for id, o in outcomes.items()
     }
-    problems = [o.message for o in outcomes.values() if o.message]
+    problems = list(dict.fromkeys(o.message for o in outcomes.values() if o.message))  # a file's error is said once
     problems += [
         f"{o.id} is conditional: {', '.join(o.assumes)}" for o in outcomes.values() if o.status == "conditional"
     ]
@@ -239,6 +241,7 @@ def _claim(entry: Entry) -> dict[str, Any]:
         "week": o.week,
         "title": o.title,
         "status": o.status,
+        "message": o.message,
         "hash": o.hash,
         "steps": o.steps,
         "seconds": o.seconds,
@@ -289,11 +292,11 @@ def _layers_table(layers: Tallies) -> Table:
 
 def _summary(report: Report) -> Text:
     entries = report.entries
-    proved = sum(e.outcome.status == "proved" for e in entries)
+    proved, errors = (sum(e.outcome.status == status for e in entries) for status in ("proved", "error"))
     bindings, worlds = [b for e in entries for b in e.bindings], sum(len(e.worlds) for e in entries)
     functions = len({b["function"] for b in bindings})
     told = [
-        f"{proved} of {len(entries)} claims proved",
+        f"{proved} of {len(entries)} claims proved" + (f", {errors} in error" if errors else ""),
         f"{functions} functions agree in {len(bindings)} comparisons"
         if not report.problems
         else f"{functions} functions compared",

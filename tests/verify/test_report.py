@@ -42,13 +42,13 @@ def test_json_has_the_promised_form():
     told = json.loads(json.dumps(report(entry()).json()))
     (claim,) = told["claims"]
     assert list(claim) == [
-        "id", "topic", "week", "title", "status", "hash", "steps", "seconds", "cached", "hypotheses", "assumes",
-        "bindings", "worlds", "mutants",
+        "id", "topic", "week", "title", "status", "message", "hash", "steps", "seconds", "cached", "hypotheses",
+        "assumes", "bindings", "worlds", "mutants",
     ]  # fmt: skip
     assert list(claim["bindings"][0]) == [*BINDING, "status"]
     assert list(claim["worlds"][0]) == [*WORLD, "status"]
     assert claim["mutants"] == {"code": COUNTS}
-    assert told["summary"] == {"proved": 1, "failed": 0, "seconds": 1.5}
+    assert told["summary"] == {"proved": 1, "failed": 0, "errors": 0, "seconds": 1.5}
     assert report(entry(mutants=None)).json()["claims"][0]["mutants"] is None
 
 

@@ -6,20 +6,24 @@ import the file and check one claim each; the kernel of the calling process then
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from theory.proof import cache
+from theory.proof.claims import CLAIMS, Claim, DerivationError
+from theory.proof.judges import Checker
+from theory.proof.kernel import Kernel, NotProved, Report, check, statement_hash
+from theory.proof.rules import CLASSICAL, RULES
 
 THEORY = cache.ROOT / "theory"
 _CLAIM = re.compile(r"""^@claim\(\s*["']([a-z0-9_.]+)["']""", re.MULTILINE)
@@ -37,7 +41,7 @@ class Outcome:
     covers: tuple[str, ...]
     file: str
     line: int
-    status: str  # proved | refuted | undecided | conditional
+    status: str  # proved | refuted | undecided | conditional | error: it could not be put to the judges
     hash: str
     hypotheses: tuple[str, ...]
     assumes: tuple[str, ...]
@@ -81,9 +85,16 @@ def load(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BaseException:
+        for id in [c.id for c in _claims_of([path])]:  # so that the mended file may claim the same again
+            del CLAIMS[id]
         del sys.modules[name]
         raise
     return module
+
+
+def _claims_of(paths: Iterable[Path]) -> list[Claim]:
+    own = set(paths)
+    return [c for c in CLAIMS.values() if Path(c.file).resolve() in own]
 
 
 def _key(path: Path, seed: int) -> str:
@@ -92,14 +103,18 @@ def _key(path: Path, seed: int) -> str:
     return cache.key([path, *judges], *words, f"seed={seed}")
 
 
-def _work(path: str, id: str, seed: int) -> Any:
+def _work(path: str, id: str, seed: int) -> Report:
     """In a worker: one claim's report."""
-    from theory.proof.claims import CLAIMS
-    from theory.proof.judges import Checker
-    from theory.proof.kernel import check
-
     load(Path(path))
-    return check(CLAIMS[id], Checker(seed=seed))
+    return _check(CLAIMS[id], seed)
+
+
+def _check(claim: Claim, seed: int) -> Report:
+    """One claim's report; what a judge raises is one too, so that the other claims go on."""
+    try:
+        return check(claim, Checker(seed=seed))
+    except Exception as error:
+        return Report(claim.id, "error", (), 0.0, explain_claim_error(claim, error))
 
 
 def verify(
@@ -111,19 +126,25 @@ def verify(
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Outcome]:
     """Prove every claim of the files (default: all of theory/) and what they cite; outcomes by id."""
-    wanted = [p.resolve() for p in (paths if paths is not None else files())]
-    keys = {p: _key(p, seed) for p in wanted}
+    keys: dict[Path, str] = {}
     known: dict[str, Outcome] = {}
     todo = []
-    for path in wanted:
+    for path in (p.resolve() for p in (paths if paths is not None else files())):
+        try:
+            keys[path] = _key(path, seed)
+        except SyntaxError as error:  # in the file, or in one that it imports: importing says which
+            if _loads(path, known):  # as it was when it was first imported
+                known |= _unloadable(path, error)
+            continue
         record = cache.load("proofs", keys[path]) if use_cache else None
         if record is None:
             todo.append(path)
         else:
             for kept in record:
                 known[kept["id"]] = _outcome({**kept, "cached": True})
+    todo = [path for path in todo if _loads(path, known)]
     if todo:
-        known |= _prove(todo, known, jobs, seed, progress)
+        known |= _prove(_claims_of(todo), known, jobs, seed, progress)
         for path in todo:
             kept = [asdict(o) for o in known.values() if o.file == str(path)]
             if use_cache and all(o["status"] in ("proved", "conditional") for o in kept):
@@ -131,123 +152,153 @@ def verify(
     return known
 
 
-def _prove(
-    paths: list[Path], known: dict[str, Outcome], jobs: int, seed: int, progress: Callable[[str, int, int], None] | None
-) -> dict[str, Outcome]:
-    from theory.proof.claims import CLAIMS
-    from theory.proof.judges import Checker
-    from theory.proof.kernel import Kernel, NotProved, Report, check, statement_hash
-    from theory.proof.rules import CLASSICAL
-
-    for path in paths:
+def _loads(path: Path, known: dict[str, Outcome]) -> bool:
+    """Whether a file can be imported; if not, its claims are known to be in error."""
+    try:
         load(path)
-    own = {str(p) for p in paths}
-    claims, malformed = _well_formed([c for c in CLAIMS.values() if str(Path(c.file).resolve()) in own])
-    needed = _with_cited(claims)
-    reports: dict[str, Report] = {}
-    for id, outcome in known.items():
-        if outcome.status in ("proved", "conditional"):
-            reports[id] = Report(id, "proved", (), outcome.seconds)
-    work = [c for c in needed if c.id not in reports]
-    done = 0
-    if jobs > 1 and len(work) > 1:
+    except (Exception, SystemExit) as error:  # an author's file can raise anything; the other files go on
+        known |= _unloadable(path, error)
+        return False
+    return True
+
+
+def _unloadable(path: Path, error: BaseException) -> dict[str, Outcome]:
+    told = explain_load_error(path, error)
+    return {id: _unread(id, path, told) for id in ids_in(path)}
+
+
+def _unread(id: str, path: Path, message: str) -> Outcome:
+    """A claim of which no more is known than its name, and why."""
+    return Outcome(
+        id=id, topic=id.split(".")[0], title="", week=None, source="", covers=(), file=str(path.resolve()), line=0,
+        status="error", hash="", hypotheses=(), assumes=(), cites=(), steps=0, seconds=0.0, message=message, parts=(),
+    )  # fmt: skip
+
+
+def _prove(
+    claims: list[Claim],
+    known: dict[str, Outcome],
+    jobs: int,
+    seed: int,
+    progress: Callable[[str, int, int], None] | None,
+) -> dict[str, Outcome]:
+    """Outcomes of these claims; `known` verdicts, of claims that they may cite, are not looked for again."""
+    claims, malformed = _well_formed(claims)
+    reports = {
+        id: Report(id, "proved", (), o.seconds) for id, o in known.items() if o.status in ("proved", "conditional")
+    }
+    work = [c for c in _with_cited(claims) if c.id not in reports]
+    for done, report in enumerate(_reports(work, jobs, seed), start=1):
+        reports[report.id] = report
+        if progress:
+            progress(report.id, done, len(work))
+    kernel = Kernel(reports)
+    return {c.id: _judged(c, kernel, reports) for c in claims} | malformed
+
+
+def _reports(claims: list[Claim], jobs: int, seed: int) -> Iterator[Report]:
+    """Each claim put to the judges, in the order in which they are done."""
+    if jobs > 1 and len(claims) > 1:
         with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
-            futures = {pool.submit(_work, c.file, c.id, seed): c for c in work}
-            for future in as_completed(futures):
-                report = future.result()
-                reports[report.id] = report
-                done += 1
-                if progress:
-                    progress(report.id, done, len(work))
+            for future in as_completed([pool.submit(_work, c.file, c.id, seed) for c in claims]):
+                yield future.result()
     else:
-        for c in work:
-            reports[c.id] = check(c, Checker(seed=seed))
-            done += 1
-            if progress:
-                progress(c.id, done, len(work))
-    kernel, outcomes = Kernel(reports), {}
-    for c in claims:
-        assumes: tuple[str, ...] = tuple(c.assumes)
-        try:
-            theorem = kernel.prove(c)
-            status, message, assumes = ("conditional" if theorem.conditional else "proved"), "", theorem.assumes
-        except NotProved as error:
-            status, message = ("refuted" if error.report.status == "refuted" else "undecided"), str(error)
-        outcomes[c.id] = Outcome(
-            id=c.id,
-            topic=c.topic,
-            title=c.title,
-            week=c.week,
-            source=c.source,
-            covers=c.covers,
-            file=str(Path(c.file).resolve()),
-            line=c.line,
-            status=status,
-            hash=statement_hash(c),
-            hypotheses=tuple(c.hypotheses),
-            assumes=tuple(a if a in CLASSICAL else f"UNPROVED: {a}" for a in assumes),
-            cites=tuple(k.id for k in c.cites),
-            steps=len(c.derivation().steps()),
-            seconds=round(reports[c.id].seconds, 4) if c.id in reports else 0.0,
-            message=message,
-            parts=tuple(c.parts),
-        )
-    return outcomes | malformed
+        yield from (_check(c, seed) for c in claims)
 
 
-def _well_formed(claims: list[Any]) -> tuple[list[Any], dict[str, Outcome]]:
+def _judged(c: Claim, kernel: Kernel, reports: dict[str, Report]) -> Outcome:
+    """What the kernel makes of a claim whose steps have been looked at."""
+    assumes: tuple[str, ...] = tuple(c.assumes)
+    try:
+        theorem = kernel.prove(c)
+        status, message, assumes = ("conditional" if theorem.conditional else "proved"), "", theorem.assumes
+    except NotProved as error:
+        status, message = error.report.status, str(error)
+        if status == "refuted" and not error.report.steps:  # only a step is ever refuted: this one is ill-formed
+            status, message = "error", f"{_shown(Path(c.file))}:{c.line}: {message}"
+    return Outcome(
+        id=c.id,
+        topic=c.topic,
+        title=c.title,
+        week=c.week,
+        source=c.source,
+        covers=c.covers,
+        file=str(Path(c.file).resolve()),
+        line=c.line,
+        status=status,
+        hash=statement_hash(c),
+        hypotheses=tuple(c.hypotheses),
+        assumes=tuple(a if a in CLASSICAL else f"UNPROVED: {a}" for a in assumes),
+        cites=tuple(k.id for k in c.cites),
+        steps=len(c.derivation().steps()),
+        seconds=round(reports[c.id].seconds, 4) if c.id in reports else 0.0,
+        message=message,
+        parts=tuple(c.parts),
+    )
+
+
+def _well_formed(claims: list[Claim]) -> tuple[list[Claim], dict[str, Outcome]]:
     """The claims whose derivations can be read, and an outcome that says why for each of the others."""
-    from theory.proof.claims import DerivationError
-
     good, bad = [], {}
     for c in claims:
+        read = c
         try:
-            for cited in _with_cited([c]):
-                cited.derivation()
+            for read in _with_cited([c]):
+                read.derivation()
             good.append(c)
         except Exception as error:  # an author's generator can raise anything; the other claims go on
-            told = str(error) if isinstance(error, DerivationError) else f"{c.id}: {type(error).__name__}: {error}"
-            bad[c.id] = Outcome(
-                c.id, c.topic, c.title, c.week, c.source, c.covers, str(Path(c.file).resolve()), c.line, "refuted", "",
-                (), (), (), 0, 0.0, told, (),
+            unread = replace(
+                _unread(c.id, Path(c.file), explain_claim_error(c, error)),
+                title=c.title, week=c.week, source=c.source, covers=c.covers, line=c.line,
             )  # fmt: skip
+            told = f"{c.id} stands on {read.id}, which is in error"
+            bad[c.id] = unread if read is c else replace(unread, status="undecided", message=told)
     return good, bad
 
 
-def _with_cited(claims: list[Any]) -> list[Any]:
-    seen: dict[str, Any] = {}
+def _with_cited(claims: list[Claim]) -> Iterator[Claim]:
+    """The claims and all that they stand on; each is given before it is asked what it cites."""
+    seen: set[str] = set()
     todo = list(reversed(claims))
     while todo:
         c = todo.pop()
         if c.id not in seen:
-            seen[c.id] = c
+            seen.add(c.id)
+            yield c
             todo += c.cites
-    return list(seen.values())
 
 
 def explain_load_error(path: Path, error: BaseException) -> str:
-    """One line for a file of claims that does not load: what is wrong, and where."""
+    """One line for a file of claims that does not load: where, and what is wrong."""
     if isinstance(error, SyntaxError):
-        return f"{path}:{error.lineno}: not Python: {error.msg}"
-    line = next((f.lineno for f in _frames(error) if f.filename == str(path.resolve())), None)
-    where = f"{path}:{line}" if line else str(path)
-    if isinstance(error, NameError):
-        from theory.proof.rules import RULES
-
-        return f"{where}: unknown rule or symbol {error.name!r}; the rules are {', '.join(RULES)}"
-    return f"{where}: {error}"
+        file = Path(error.filename or path)
+        return f"{_shown(file if file.is_file() else path)}:{error.lineno}: not Python: {error.msg}"
+    return f"{_where(path, error)}: {_cause(error)}"
 
 
-def _frames(error: BaseException) -> list[Any]:
-    import traceback
+def explain_claim_error(claim: Claim, error: BaseException) -> str:
+    """One line for a derivation that cannot be read: where, which claim, and what is wrong."""
+    told = _cause(error)
+    named = told if claim.id in told else f"{claim.id}: {told}"
+    return f"{_where(Path(claim.file), error, getattr(error, 'line', None) or claim.line)}: {named}"
 
-    return list(reversed(traceback.extract_tb(error.__traceback__)))
+
+def _cause(error: BaseException) -> str:
+    told = " ".join(str(error).split())
+    if isinstance(error, DerivationError):
+        return told
+    rules = f"; the rules are {', '.join(RULES)}" if isinstance(error, NameError) else ""
+    return f"{type(error).__name__}: {told}{rules}" if told else type(error).__name__
 
 
-def defines_claims(path: Path) -> bool:
-    """Whether a file parses and declares at least one claim."""
-    try:
-        ast.parse(path.read_text())
-    except SyntaxError:
-        return False
-    return bool(ids_in(path))
+def _where(path: Path, error: BaseException, line: int | None = None) -> str:
+    """file:line of the author's own text: the innermost of its lines in the traceback, else the line given."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    own = next((f.lineno for f in frames if Path(f.filename).resolve() == path.resolve()), line)
+    return f"{_shown(path)}:{own}" if own else _shown(path)
+
+
+def _shown(path: Path) -> str:
+    """The path as it is typed from here."""
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

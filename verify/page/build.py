@@ -69,7 +69,7 @@ class Topic:
 
 def build(report: Report, path: Path) -> None:
     """Write the page of a report to the path."""
-    for file in {Path(entry.outcome.file) for entry in report.entries}:
+    for file in {Path(entry.outcome.file) for entry in report.entries if entry.outcome.status != "error"}:
         session.load(file)
     sections = [_section(entry, path) for entry in report.entries]
     formulas = Formulas(one for section in sections for one in _written(section.exported))
@@ -104,7 +104,7 @@ def _section(entry: Entry, page: Path) -> Section:
 
 
 def _exported(outcome: session.Outcome) -> Exported:
-    """The claim's lines; none for one that raises when it is read, which is what its message says."""
+    """The claim's lines; none for one that cannot be read, which is what its message says."""
     try:
         return export(outcome.id, outcome)
     except Exception:

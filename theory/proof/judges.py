@@ -424,7 +424,7 @@ class AtLeast(Obligation):
         count = 2 if numeric.is_quadrature(left, right) else 4 * checker.count
         for point in numeric.points([left, right], count, checker.seed, checker.antithetic):
             (a, no_a), (b, no_b) = _value(left, point), _value(right, point)
-            if a is None or b is None or a < b - slack * (abs(a) + abs(b)):
+            if a is None or b is None or b - a > slack * (abs(a) + abs(b)):  # b - a first: the digits are in it
                 return Verdict(REFUTED, "numeric", self.why, point.words(), _shown(a, no_a), _shown(b, no_b))
         return Verdict(PROVED, "numeric", f"{self.why}: it holds at {count} points")
 

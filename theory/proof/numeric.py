@@ -385,6 +385,7 @@ class Interpreter:
         def derived(env: Env) -> Any:
             value = at_nodes(codes[0], env)
             for inner in codes[1:]:
+                self.gross[e] = abs(value) + abs(inner(env))  # differences are exact to the size of what they are of
                 old, value = value, at_nodes(inner, env)
                 if abs(value - old) <= mpf("1e-7") * abs(value) + mpf("1e-20"):
                     return value  # twice the nodes square the relative error: what is left is about 1e-14

@@ -45,6 +45,7 @@ from theory.proof import (
     limit,
     log_normal,
     minimum,
+    natural,
     nonnegative,
     nonzero,
     normal,
@@ -62,6 +63,7 @@ from theory.proof import (
 from theory.proof.claims import renamed
 from theory.proof.numeric import NoConvergence, UndefinedHere, evaluate, terms
 from theory.proof.series import NoSeries, taylor
+from theory.proof.symbolic import is_nonnegative, is_nonzero, is_zero
 from theory.proof.vocabulary import fingerprint
 from theory.proof.writing import write
 
@@ -508,6 +510,61 @@ def test_a_function_put_in_keeps_its_own_variables():
     _, last = by(constant, {f: Lambda(u, x + u)}).instance()
     first, _ = by(constant, {f: Lambda(u, x + u)}).instance()
     assert last == x + y and x in first.free_symbols, "the x of the Lambda is not the one integrated over"
+
+
+m = natural("m")
+i = counting("i")
+v = sequence("v", "positive")
+
+
+def _twice(first, second):
+    """The sum over k of v(k) times the sum over i of `first`, and that of `second`."""
+    return tuple(sp.Sum(v(k) * sp.Sum(e, (i, 1, n)), (k, 1, n)) for e in (first, second))
+
+
+def test_sums_in_sums_keep_their_indices():
+    same, captured = _twice(k, i)
+    assert not is_zero(same - captured) and check(said(same, (algebra, captured))).status == "refuted"
+    assert is_zero(same.xreplace({k: i, i: k}) - same), "named otherwise, the same"
+
+
+def test_a_sum_that_may_start_beyond_its_end_is_not_peeled():
+    assert not is_zero(sp.Sum(v(i), (i, 3, n + 1)) - sp.Sum(v(i), (i, 3, n)) - v(n + 1))  # at n = 0 it is -v(1)
+
+
+SUM = sp.Sum(v(i), (i, 1, n))
+SIGNS = {  # of a witness: readable, or not
+    "sum that may be empty": (SUM, True),
+    "sum of squares": (sp.Sum(v(i) * (x - c(i)) ** 2, (i, 1, n)), True),
+    "sum of integrals": (sp.Sum(v(i) * integral(exp(-(x**2)) * x**2, x), (i, 1, n)), True),
+    "sum of what has both signs": (sp.Sum(x * v(i), (i, 1, n)), False),
+    "index below what it was declared": (sp.Sum(m, (m, -4, n)), False),
+    "index below 0": (sp.Sum(i, (i, -4, -2)), False),
+    "range turned round": (sp.Sum(v(i), (i, 1, -5)), False),  # by Karr's convention -v(-4) - ... - v(0)
+    "range that may be turned round": (sp.Sum(v(i), (i, m, n)), False),
+    "product over an index below 0": (sp.Product(m, (m, -3, n - 4)), False),
+}
+
+
+@pytest.mark.parametrize("name", SIGNS)
+def test_the_sign_of_a_sum_is_read_off_its_terms_over_its_range(name):
+    witness, readable = SIGNS[name]
+    assert is_nonnegative(witness) == readable
+    assert check(said(x + witness, (at_least(witness), x))).status == "proved" or not readable
+
+
+def test_a_sum_divides_where_it_cannot_be_empty():
+    assert is_nonzero(SUM.xreplace({n: n + 1})) and not is_nonzero(SUM)
+    assert check(said(1 / SUM + 1, (algebra, (1 + SUM) / SUM))).status == "refuted"
+
+
+def test_what_a_density_integrates_to_has_a_derivative():
+    mass = Derivative(integral(p_2(x, t), x), t)
+    assert check(said(mass, (normalised(p_2), Integer(0)))).status == "proved"
+    assert check(said(mass, (normalised(p_2), Rational(1, 10**6)))).status == "refuted"
+    moved = Derivative(integral(f(t) * p_2(x, t), x), t)
+    assert check(said(moved, (normalised(p_2), Derivative(f(t), t)))).status == "proved"
+    assert check(said(moved, (normalised(p_2), f(t)))).status != "proved"
 
 
 # ------------------------------------------------------------------------------------------------- judges

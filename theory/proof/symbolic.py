@@ -34,8 +34,31 @@ def _chart(symbol: Var) -> Expr:
     return symbol if chart is None else chart(Dummy(f"w_{symbol}", positive=True))
 
 
+@lru_cache(maxsize=4096)
+def _index(symbol: Symbol, **known: bool) -> Symbol:
+    return Dummy(symbol.name, **known)
+
+
+def _ranged(e: Expr) -> Expr:
+    """Every index of a sum or product as a number no smaller than its start, whatever its symbol was declared."""
+    if not e.has(sp.Sum, sp.Product):
+        return e
+    e = e.func(*(_ranged(a) for a in e.args))
+    if not isinstance(e, sp.Sum | sp.Product):
+        return e
+    scope, limits = e.function, list(e.limits)
+    for j, (i, low, high) in enumerate(limits):  # the first is the innermost: its ends may know the later ones
+        sign = "positive" if low.is_positive else "nonnegative" if low.is_nonnegative else "real"
+        index = {i: _index(i, **{sign: True}, **({"integer": True} if low.is_integer else {}))}
+        scope = scope.xreplace(index)
+        limits[:j] = [(inner, *(end.xreplace(index) for end in ends)) for inner, *ends in limits[:j]]
+        limits[j] = (index[i], low, high)
+    return e.func(scope, *limits)
+
+
 def charted(e: Expr) -> Expr:
-    """Every symbol of a bounded domain replaced by its chart over w > 0."""
+    """Every symbol of a bounded domain replaced by its chart over w > 0, every index by one that its range allows."""
+    e = _ranged(e)
     return e.xreplace({s: _chart(s) for s in e.free_symbols if isinstance(s, Var) and s.domain.chart is not None})
 
 
@@ -162,7 +185,8 @@ def canonical(e: Expr, normalised: frozenset[Any] = frozenset()) -> Expr:
         return _peel(e)
     if isinstance(e, Recursion):
         return e
-    return e.func(*(canonical(a, normalised) for a in e.args))
+    e = e.func(*(canonical(a, normalised) for a in e.args))
+    return jets(e) if isinstance(e, Derivative) else e  # an integral that has become 1 has a derivative
 
 
 def _linear(inner: Expr, x: Any, limits: tuple[Expr, ...], normalised: frozenset[Any]) -> Expr:
@@ -170,8 +194,7 @@ def _linear(inner: Expr, x: Any, limits: tuple[Expr, ...], normalised: frozenset
     total = S.Zero
     for term in Add.make_args(_expand(inner)):
         outside, inside = term.as_independent(x, as_Add=False)
-        depth = max((int(s.name[2:]) + 1 for s in inside.atoms(Symbol) if s.name.startswith("_b")), default=0)
-        bound = Symbol(f"_b{depth}", real=True)
+        bound = Symbol(_fresh("_b", inside), real=True)
         inside = inside.xreplace({x: bound})
         if not limits:
             total += outside * (inside if inside == 1 else Expect(inside, bound))
@@ -182,6 +205,12 @@ def _linear(inner: Expr, x: Any, limits: tuple[Expr, ...], normalised: frozenset
     return total
 
 
+def _fresh(prefix: str, inside: Expr) -> str:
+    """A bound variable's canonical name: numbered by depth, so that what stands inside keeps its own."""
+    depths = (int(s.name[2:]) + 1 for s in inside.atoms(Symbol) if s.name[:2] == prefix and s.name[2:].isdigit())
+    return f"{prefix}{max(depths, default=0)}"
+
+
 def _is_density(e: Expr, x: Symbol, normalised: frozenset[Any]) -> bool:
     """Whether e is p(x, ...) or p(-x, ...) of a density p, with x nowhere else."""
     applied = isinstance(e, AppliedUndef) and e.func in normalised and e.args[0] in (x, -x)
@@ -189,7 +218,10 @@ def _is_density(e: Expr, x: Symbol, normalised: frozenset[Any]) -> bool:
 
 
 def _peel(e: Any) -> Expr:
-    """A product (sum) up to n + c, c a positive whole number, is the one up to n times (plus) c more factors."""
+    """A product (sum) up to n + c, c a positive whole number, is the one up to n times (plus) c more factors.
+
+    Where the one up to n may be over no factor at all, it is over none, not over fewer: n + 1 is not below the start.
+    """
     (i, low, high), *rest = e.limits
     function = canonical(e.function)
     if rest:
@@ -198,12 +230,17 @@ def _peel(e: Any) -> Expr:
     if (high - low).is_Integer:
         return join(*(function.subs(i, low + j) for j in range(int(high - low) + 1)))
     c, n = high.as_coeff_Add()
-    bound = Symbol("_k", integer=True)
-    extra = [function.subs(i, n + j) for j in range(1, int(c) + 1)] if c.is_Integer and c > 0 else []
+    peels = c.is_Integer and c > 0 and (n + 1 - low).is_nonnegative
+    extra = [function.subs(i, n + j) for j in range(1, int(c) + 1)] if peels else []
     top = n if extra else high
     terms = Add.make_args(_expand(function)) if join is Add else Mul.make_args(function)
-    body = join(*(e.func(t.xreplace({i: bound}), (bound, low, top)) for t in terms))
-    return join(body, *extra)
+    return join(*(_over_range(e.func, t, i, low, top) for t in terms), *extra)
+
+
+def _over_range(kind: Any, term: Expr, i: Symbol, low: Expr, high: Expr) -> Expr:
+    """The sum (product) of one canonical term, its index renamed."""
+    bound = Symbol(_fresh("_k", term), integer=True)
+    return kind(term.xreplace({i: bound}), (bound, low, high))
 
 
 # --------------------------------------------------------------------------------------------- 5. generators
@@ -414,7 +451,7 @@ def opaque(left: Expr, right: Expr, suppose: tuple[Suppose, ...] = ()) -> tuple[
 
 
 def is_nonnegative(e: Expr) -> bool:
-    """Whether e >= 0 can be read off its form: sums and products of squares, positives, and their integrals."""
+    """Whether e >= 0 can be read off its form: sums and products of squares and positives, and sums over them."""
     e = charted(jets(e))
     return _reads_nonnegative(e) or _reads_nonnegative(sp.factor(sp.together(e)))
 
@@ -433,6 +470,8 @@ def _reads_nonnegative(e: Expr) -> bool:
         return ordered and _reads_nonnegative(_over_all(e.function, {x: a for x, a, _ in e.limits}))
     if isinstance(e, Expect):
         return _reads_nonnegative(_over_all(e.args[0], {e.args[1]: -sp.oo}))
+    if isinstance(e, sp.Sum):
+        return all((b + 1 - a).is_nonnegative for _, a, b in e.limits) and _reads_nonnegative(e.function)
     return isinstance(e, exp)
 
 

@@ -10,7 +10,7 @@ fluxes, costs and squares add over coordinates.
 
 from __future__ import annotations
 
-from sympy import Derivative, Expr, Integral, Subs, exp, log, sqrt
+from sympy import Derivative, Expr, Integer, Integral, Subs, exp, log, sqrt
 
 from theory.proof import (
     E,
@@ -29,6 +29,7 @@ from theory.proof import (
     parts,
     positive,
     real,
+    substitute,
     suppose,
     unit,
 )
@@ -290,25 +291,43 @@ def convex_tangent():
     yield at_least(bent), (w - m) * tangent(m)
 
 
-values = function("v", kind="smooth")  # what is averaged, as a function of u, uniform on (0, 1)
+a, b = real("a b")
+label = function("X", kind="monotone")  # X(y, t): the path of the flow that is labelled y; paths do not cross
+seen = function("f")
+
+
+@claim("flow.mass_kept", week=5, source="Villani 2003, thm 5.34", hypotheses=[carried, continuity_equation])
+def mass_kept():
+    "Along every path of the flow the mass p(X) X_x of the continuity equation's law p stays what it was."
+    yield Derivative(density(X(x, t), t) * Derivative(X(x, t), x), t)
+    yield algebra, Integer(0)
+
+
+met = function("w")  # what is averaged, as a function of a uniform u: velocities that meet, or those along a path
+Z = function("Z")
 
 
 @claim("flow.reflow_cost", week=5, source="Liu et al. 2023, thm 3.5", covers="flow.reflow_cost")
 def reflow_cost():
-    """Reflow raises no convex transport cost c: E c(Z_1 - Z_0) <= E c(x_1 - x_0), by Jensen, twice.
+    """Reflow raises no convex transport cost c: E c(Z_1 - Z_0) <= E c(v(Z_t, t)) = E c(v(x_t, t)) <= E c(x_1 - x_0).
 
-    A mean of c is at least c of the mean, m: for the velocities that meet at one (x, t), every law being that of some
-    function of a uniform u, and m their mean v(x, t); and for the velocity at the times u along a path of the flow, m
-    its displacement. Between the two stands E c(v), at x_t and at Z_t, which have one law (flow.reflow_marginals). The
-    chain ends in (mean - m) c'(m), which is 0 at m = mean.
+    From the right, as means over t as well. Jensen: the mean of c(w) - c(m) is at least what is 0 at m = E w; so for
+    the velocities w = x_1 - x_0 that meet at one x_t, of mean v(x_t, t). Then x_t's mean of any f, as c(v), between two
+    paths is that over the paths, of mass p(X) X_y, which is Z_0's at every t (flow.mass_kept; v moves the law of x_t:
+    flow.reflow_marginals); a and b go to the ends. Last, Jensen again for w(u) = Z'(u), along one path and over its
+    times u: there m = E w is the displacement Z_1 - Z_0.
     """
-    yield Integral(rise(values(u), m), (u, 0, 1))
-    jensen = at_least(lambda gap: Integral(gap, (u, 0, 1)), by(convex_tangent, {w: values(u)}))
-    yield jensen, Integral((values(u) - m) * tangent(m), (u, 0, 1))
-    yield parts(u, -m * u * tangent(m)), Integral(values(u) * tangent(m), (u, 0, 1)) - m * tangent(m)
+    yield Integral(rise(met(u), m), (u, 0, 1))
+    jensen = at_least(lambda gap: Integral(gap, (u, 0, 1)), by(convex_tangent, {w: met(u)}))
+    yield jensen, Integral((met(u) - m) * tangent(m), (u, 0, 1))
+    yield parts(u, -m * u * tangent(m)), Integral(met(u) * tangent(m), (u, 0, 1)) - m * tangent(m)
 
+    yield Integral(seen(x, t) * p(x, t), (x, label(a, t), label(b, t)))
+    mass = p(label(y, t), t) * Derivative(label(y, t), y)
+    yield substitute(x, label(y, t), y), Integral(seen(label(y, t), t) * mass, (y, a, b))
 
-Z = function("Z")
+    yield Integral((Derivative(Z(u), u) - m) * tangent(m), (u, 0, 1))
+    yield parts(u, (Z(u) - m * u) * tangent(m)), (Z(1) - Z(0) - m) * tangent(m)
 
 
 @claim(

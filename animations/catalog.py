@@ -190,6 +190,7 @@ FIGURES: tuple[Drawing, ...] = (
         ("sde.kl_drifts", "sde.frozen_score"),
     ),
     Drawing("flow.velocity_score_dependent", "Pair data with noise, and eps is not the score any more"),
+    Drawing("flow.reflow_cost", "Reflow: paths straighter, and never at a higher cost", ("flow.convex_tangent",)),
     Drawing("latent.scale_factor", "Latents at the scale that the schedule was made for"),
     Drawing("latent.pixel_latent_discrete", "What a bin costs, and a density"),
     Drawing(

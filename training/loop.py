@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import math
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from training.recipes import Recipe
 from training.run_folder import RunFolder
 from training.state import State, facts, learning_rate
 from training.streams import Streams
-from training.task import Batch, Task, build
+from training.task import Batch, Prepared, Task, build
 
 REHEARSAL = 30  # throwaway steps that warm up the machine before `--seconds` times it
 
@@ -77,8 +78,9 @@ def train(
         recipe = recipes.change(recipe, steps=steps)
     if seconds is not None:
         recipe = recipes.change(recipe, steps=steps_in(recipe, seconds, seed))
+    built = build(recipe)  # before the folder: a recipe that can't be built leaves nothing behind
     folder = run_folder.create(Path(out) if out else run_folder.default_path(recipe, seed), recipe, seed)
-    return _run(folder, quiet)
+    return _run(folder, built, quiet)
 
 
 def resume(path: Path | str, quiet: bool = False, allow_inexact: bool = False) -> Outcome:
@@ -88,7 +90,8 @@ def resume(path: Path | str, quiet: bool = False, allow_inexact: bool = False) -
     a checkpoint made with others is refused, in one line that says what differs, unless `allow_inexact`. A finished run
     is left as it is.
     """
-    return _run(run_folder.open_run(Path(path)), quiet, allow_inexact)
+    folder = run_folder.open_run(Path(path))
+    return _run(folder, build(folder.recipe), quiet, allow_inexact)
 
 
 def steps_in(recipe: Recipe, seconds: float, seed: int = 0) -> int:
@@ -96,6 +99,9 @@ def steps_in(recipe: Recipe, seconds: float, seed: int = 0) -> int:
     if not (math.isfinite(seconds) and seconds > 0):
         raise ValueError(f"seconds = {seconds}: expected a positive number")
     accelerator, built = accelerate.Accelerator(), build(recipe)
+    if isinstance(built, Prepared):
+        with tempfile.TemporaryDirectory() as folder:
+            built.prepare(RunFolder(Path(folder), recipe, seed))
     state = State(recipe, seed, accelerator, built)
     done = 0
 
@@ -124,10 +130,13 @@ def shares(
         yield tuple(tensor.to(accelerator.device, non_blocking=True) for tensor in batch), streams
 
 
-def _run(folder: RunFolder, quiet: bool, allow_inexact: bool = False) -> Outcome:
+def _run(folder: RunFolder, built: Task, quiet: bool, allow_inexact: bool = False) -> Outcome:
     recipe, seed = folder.recipe, folder.seed
     with run_folder.locked(folder), _interruptible() as interrupted:
-        accelerator, built = accelerate.Accelerator(), build(recipe)
+        accelerator = accelerate.Accelerator()
+        if isinstance(built, Prepared):
+            with accelerator.main_process_first():
+                built.prepare(folder)
         state = State(recipe, seed, accelerator, built)
         run = _Run(folder, state, facts(recipe, seed, accelerator) | built.facts(), built)
         start = step = run.restore(allow_inexact)

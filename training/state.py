@@ -25,18 +25,20 @@ from diffusion.ema_profiles import power_of
 from training import recipes
 from training.recipes import Recipe
 from training.streams import Streams, key
-from training.task import Batch, Task
+from training.task import Batch, Evolving, Task
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
     """lr at step 0 .. steps - 1: linear from lr/w to lr over the w = warmup * steps first ones, then a cosine to 0.
 
-    The cosine's zero falls on `steps`, one past the last step, so that every step learns something.
+    The cosine's zero falls on `steps`, one past the last step, so that every step learns something. A recipe of several
+    rounds does this in each.
     """
-    rising = math.ceil(recipe.warmup * recipe.steps)
+    step, steps = recipe.within_round(step)
+    rising = math.ceil(recipe.warmup * steps)
     if step < rising:
         return recipe.lr * (step + 1) / rising
-    return recipe.lr * (1 + math.cos(math.pi * (step - rising) / max(1, recipe.steps - rising))) / 2
+    return recipe.lr * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
 
 
 class State:
@@ -74,6 +76,8 @@ class State:
             named |= {f"ema.{width}.{name}": tensor for name, tensor in ema.average.items()}
         for name, parameter in self.parameters.items():
             named |= {f"optimizer.{item}.{name}": tensor for item, tensor in self.optimizer.state[parameter].items()}
+        if isinstance(self.task, Evolving):
+            named |= {f"task.{name}": tensor for name, tensor in self.task.tensors().items()}
         return named | {f"window.{name}": tensor for name, tensor in self.window.items()}
 
     @torch.no_grad()
@@ -86,6 +90,8 @@ class State:
 
     def advance(self, step: int, lr: float, shares: Iterable[tuple[Batch, Streams]]) -> None:
         """One optimizer step on the shares of its batch that this process has, without waiting for the device."""
+        if isinstance(self.task, Evolving):
+            self.task.begin(self.network, step)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.accelerator.device)
         for i, (batch, streams) in enumerate(shares, start=1):

@@ -47,6 +47,28 @@ class Task(Protocol):
 
 
 @runtime_checkable
+class Evolving(Task, Protocol):
+    """A task with tensors of its own that change from step to step: they are part of the run's state."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Those tensors themselves, not copies; they exist once the task has made its network."""
+        ...
+
+    def begin(self, network: nn.Module, step: int) -> None:
+        """Called before each step with the network the last one left: a function of these, the step and `tensors`."""
+        ...
+
+
+@runtime_checkable
+class Prepared(Task, Protocol):
+    """A task that makes something once for all steps, before its facts are asked for."""
+
+    def prepare(self, folder: RunFolder) -> None:
+        """Make it, or read from the folder what was made before; the same from the recipe and seed alone."""
+        ...
+
+
+@runtime_checkable
 class Generative(Task, Protocol):
     """A task whose network is a denoiser that samples can be drawn with."""
 

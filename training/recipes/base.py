@@ -40,3 +40,7 @@ class Recipe:
     def family(self) -> str:
         """The part of the name before the dot, which is also the module that builds it."""
         return self.name.partition(".")[0]
+
+    def within_round(self, step: int) -> tuple[int, int]:
+        """The step's place in its round of training and that round's length; all training is one round, as a rule."""
+        return step, self.steps

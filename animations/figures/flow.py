@@ -149,9 +149,13 @@ def reflow_cost() -> Page:
     costs = [measured((paths[-1] - paths[0]).square().sum(-1)) for _, paths, _ in shown]
     least = float((assigned(x_0, x_1) - x_0).square().sum(-1).mean())
     numbers.axhline(least, color=TRUTH, linestyle="--", linewidth=1.2, label="least cost of any pairing")
-    numbers.errorbar(range(3), *np.array(costs).T, fmt="o-", color=DATA, capsize=3, label=r"cost $E|Z_1 - Z_0|^2$")
     bends = [measured(bent(first, first_velocity)), measured(bent(second, second_velocity))]
-    numbers.errorbar((1, 2), *np.array(bends).T, fmt="s-", color=NOISE, capsize=3, label=r"bend $E|v - (Z_1 - Z_0)|^2$")
+    for at, found, marker, hue, label in (
+        ((0, 1, 2), costs, "o-", DATA, r"cost $E|Z_1 - Z_0|^2$"),
+        ((1, 2), bends, "s-", NOISE, r"bend $E|v - (Z_1 - Z_0)|^2$"),
+    ):
+        middles, bars = zip(*found, strict=True)
+        numbers.errorbar(at, middles, yerr=bars, fmt=marker, color=hue, capsize=3, label=label)
     numbers.set(title="what it costs, how it bends", ylabel="squared length", xlim=(-0.4, 2.4), ylim=(-1, 28))
     numbers.set_xticks(range(3), ["random", "flow", "reflow"])
     numbers.legend(fontsize=8)

@@ -65,21 +65,11 @@ def _print(exported: object) -> None:
     for _ in range(3):
         table.add_column(overflow="fold")
     for step in exported.steps:
-        tail = f"  + {exported_text(step)}" if step.error is not None else ""
-        table.add_row(step.relation if step.words else "", step.text + tail, Text(step.words, style="dim"))
+        table.add_row(step.relation if step.words else "", step.shown("plain"), Text(step.words, style="dim"))
     console.print(table)
     for label, part in exported.parts.items():
         console.print(f"  {exported.id}.{label} = {part.text}")
     _code(console, exported.id)
-
-
-def exported_text(step: object) -> str:
-    """leading h^n + O(h^(n+1)): what `up_to` leaves out."""
-    from theory.proof.export import Step
-    from theory.proof.writing import write
-
-    assert isinstance(step, Step)
-    return f"{write(step.error)} + {step.beyond}"
 
 
 def _code(console: object, id: str) -> None:

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import sympy as sp
@@ -195,6 +196,11 @@ class Claim:
 
         return export(self).latex
 
+    def _repr_html_(self) -> str:
+        from theory.proof.export import export
+
+        return export(self).html
+
 
 _ID = re.compile(r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")
 
@@ -213,8 +219,8 @@ def claim(
 
     def declare(build: Callable[[], Generator[Any, Any, None]]) -> Claim:
         code = build.__code__
-        if id in CLAIMS:
-            old = CLAIMS[id]
+        old = CLAIMS.get(id)
+        if old and (Path(old.file).is_file() or Path(code.co_filename).is_file()):  # a notebook's cell is run again
             here = f"{code.co_filename}:{code.co_firstlineno}"
             raise DerivationError(f"{id} is claimed twice: {old.file}:{old.line} and {here}")
         if not inspect.isgeneratorfunction(build):

@@ -17,13 +17,16 @@ from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from theory.proof import cache
 from theory.proof.claims import CLAIMS, Claim, DerivationError
 from theory.proof.judges import Checker
 from theory.proof.kernel import Kernel, NotProved, Report, check, statement_hash
 from theory.proof.rules import CLASSICAL, RULES
+
+if TYPE_CHECKING:
+    from theory.proof.export import Exported
 
 THEORY = cache.ROOT / "theory"
 _CLAIM = re.compile(r"""^@claim\(\s*["']([a-z0-9_.]+)["']""", re.MULTILINE)
@@ -51,6 +54,17 @@ class Outcome:
     message: str
     parts: tuple[str, ...]
     cached: bool = False
+
+    def _repr_latex_(self) -> str:
+        return self._exported().latex
+
+    def _repr_html_(self) -> str:
+        return self._exported().html
+
+    def _exported(self) -> Exported:
+        from theory.proof.export import export
+
+        return export(self.id, self)
 
 
 def _outcome(kept: dict[str, Any]) -> Outcome:
@@ -150,6 +164,15 @@ def verify(
             if use_cache and all(o["status"] in ("proved", "conditional") for o in kept):
                 cache.store("proofs", keys[path], kept)
     return known
+
+
+def outcome(claim: Claim) -> Outcome:
+    """What is known of one claim: its file's verdict; one that stands in no file, as in a notebook, is judged now."""
+    path = Path(claim.file)
+    kept = verify([path]).get(claim.id) if path.is_file() else None
+    if kept is not None and CLAIMS.get(claim.id) is claim:
+        return kept
+    return _prove([claim], {}, jobs=1, seed=0, progress=None)[claim.id]
 
 
 def _loads(path: Path, known: dict[str, Outcome]) -> bool:

@@ -196,7 +196,11 @@ def _shown(value: Any, problem: str) -> str:
 
 @dataclass(frozen=True)
 class Agree(Obligation):
-    """left = right at random points: the numeric judge alone."""
+    """left = right at random points: the numeric judge alone.
+
+    What holds of all functions holds of those that obey the suppositions. Else these are put in; the random functions
+    still do not obey them, so what relies on that in two ways at once (X(1) - X(0) for the integral of X') is refuted.
+    """
 
     left: Expr
     right: Expr
@@ -207,8 +211,12 @@ class Agree(Obligation):
         left, right = self.left, self.right
         if _ill_formed(left, right):
             return Verdict(REFUTED, "numeric", f"{self.why}: an expression is undefined", "", str(left), str(right))
-        if self.suppose:
-            left, right = (symbolic.jets(e, self.suppose) for e in (left, right))
+        unsupposed = self._at_points(left, right, checker)
+        if not self.suppose or (unsupposed is not None and unsupposed.status == PROVED):
+            return unsupposed
+        return self._at_points(*(symbolic.jets(e, self.suppose) for e in (left, right)), checker)
+
+    def _at_points(self, left: Expr, right: Expr, checker: Checker) -> Verdict | None:
         by_quadrature = numeric.is_quadrature(left, right)
         tolerance = checker.quadrature if by_quadrature else checker.exact
         count = max(2, checker.count // 3) if by_quadrature else checker.count

@@ -315,7 +315,7 @@ def doob():
     yield algebra, forward(tilted_law, b(x, t) + g(t) ** 2 * Derivative(log(H(x, t)), x))
 
 
-decaying, bounded = function("p", kind="density"), function("h", kind="density")
+decaying, bounded = function("p", kind="density"), function("h", kind="positive")
 
 
 @claim(

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -57,6 +58,7 @@ from theory.proof import (
     sequence,
     session,
     substitute,
+    suppose,
     unit,
     up_to,
 )
@@ -565,6 +567,84 @@ def test_what_a_density_integrates_to_has_a_derivative():
     moved = Derivative(integral(f(t) * p_2(x, t), x), t)
     assert check(said(moved, (normalised(p_2), Derivative(f(t), t)))).status == "proved"
     assert check(said(moved, (normalised(p_2), f(t)))).status != "proved"
+
+
+# --------------------------------------------------------------------------------------------- suppositions
+
+X, G = function("X"), function("G", "increasing")
+
+
+def supposing(known, *lines):
+    """A claim with these lines, under these suppositions."""
+    return replace(said(*lines), suppose=tuple(known))
+
+
+def test_what_holds_without_a_supposition_holds_with_it():
+    known = [suppose(Derivative(X(t), t), f(X(t)))]
+    moving = Integral(Derivative(X(t), t) * f(t), (t, 0, 1))
+    ends = X(1) * f(1) - X(0) * f(0)
+    by_parts = ends - Integral(X(t) * Derivative(f(t), t), (t, 0, 1))
+    assert check(supposing(known, moving, (parts(t, X(t) * f(t)), by_parts))).status == "proved"
+    assert check(supposing(known, moving, (parts(t, X(t) * f(t)), by_parts - ends))).status == "refuted"
+    assert check(supposing(known, moving, (parts(t, X(t) * f(t)), by_parts + 1))).status == "refuted"
+    assert check(supposing(known, Derivative(X(t), t), (algebra, f(X(t))))).status == "proved"
+    assert check(supposing(known, Derivative(X(t), t), (algebra, f(X(t)) + X(t)))).status == "refuted"
+
+
+MOVES = Derivative(p(x, t), t)
+IMPOSSIBLE = {
+    "a density that grows": ([(MOVES, p(x, t))], "integral over x is 0, since that of the density is 1"),
+    "a density that grows on the right": ([(MOVES, x * p(x, t))], "integral over x is 0"),
+    "a density that every drift moves backward": ([(MOVES, f(x, t) * Derivative(p(x, t), x))], "integral over x is 0"),
+    "an increasing function that falls": (
+        [(Derivative(G(t), t), -G(t))],
+        "the right side is positive, as G is increas",
+    ),
+    "an increasing function that stays": ([(Derivative(G(t), t), Integer(0))], "is positive, as G is increasing"),
+    "a slope without a value": ([(Derivative(X(t), t), log(-1 - X(t) ** 2))], "the right side has a value"),
+    "a slope beside itself": ([(Derivative(X(t), t), Derivative(X(t), t) + 1)], "comes back on the right"),
+    "two slopes in a circle": (
+        [(Derivative(X(t), t), Derivative(f(t), t)), (Derivative(f(t), t), Derivative(X(t), t) + 1)],
+        "comes back on the right",
+    ),
+    "two slopes of one function": ([(Derivative(X(t), t), Integer(1)), (Derivative(X(t), t), X(t))], "are one law"),
+    "slopes of no one function": (
+        [(Derivative(f(x, t), t), x * t), (Derivative(f(x, t), x), x * t)],
+        "are one law",
+    ),
+    "a sequence that moves": ([(Derivative(c(k), k), Integer(1))], "a sequence, which has no derivative"),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_a_supposition_that_nothing_obeys_is_refused(name):
+    known, message = IMPOSSIBLE[name]
+    claimed = supposing([suppose(*sides) for sides in known], (x + 1) ** 2, (algebra, x**2 + 2 * x + 1))
+    told = explain(check(claimed))
+    assert "hypotheses cannot be met" in told and message in told, told
+    with pytest.raises(NotProved, match="hypotheses cannot be met"):
+        Kernel().prove(claimed)
+
+
+POSSIBLE = {
+    "a density that drifts and spreads": [
+        (MOVES, Derivative(p(x, t), x, 2) - Derivative(f(x, t) * p(x, t), x)),
+    ],
+    "a density that stays": [(MOVES, Integer(0))],
+    "a density drawn to its fittest": [(MOVES, p(x, t) * (sin(x) - integral(sin(x) * p(x, t), x)))],
+    "an increasing function that grows": [(Derivative(G(t), t), G(t))],
+    "an increasing function that one world allows": [(Derivative(G(t), t), f(t))],
+    "a function of two variables": [(Derivative(f(x, t), t), x * t), (Derivative(f(x, t), x), t**2 / 2)],
+    "a slope with a value here and there": [(Derivative(X(t), t), log(X(t)))],
+    "two that move each other": [(Derivative(X(t), t), f(t)), (Derivative(f(t), t), -X(t))],
+}
+
+
+@pytest.mark.parametrize("name", POSSIBLE)
+def test_a_supposition_that_something_obeys_is_not_refused(name):
+    known = [suppose(*sides) for sides in POSSIBLE[name]]
+    report = check(supposing(known, (x + 1) ** 2, (algebra, x**2 + 2 * x + 1)))
+    assert report.status == "proved", explain(report)
 
 
 # ------------------------------------------------------------------------------------------------- judges

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from sympy import Expr
 
+from theory.proof import hypotheses
 from theory.proof.claims import CLAIMS, Claim
 from theory.proof.judges import PROVED, REFUTED, Checker, Nonzero, Obligation, Verdict
 from theory.proof.rules import CLASSICAL
@@ -60,10 +61,14 @@ class Report:
 
 
 def check(claim: Claim, checker: Checker | None = None) -> Report:
-    """Put every step of a claim to the judges; stop at the first that fails."""
+    """Put what a claim supposes, then every step of it, to the judges; stop at the first that fails."""
     checker = checker or Checker()
     start = time.perf_counter()
     done: list[StepReport] = []
+    for obligation in hypotheses.obligations(claim.suppose):
+        if bad := [v for v in obligation.judge(checker) if v.status != PROVED]:
+            told = f"{claim.id}: hypotheses cannot be met: {bad[0].message}"
+            return Report(claim.id, bad[0].status, (), time.perf_counter() - start, told)
     divided: set[Expr] = set()
     for number, rule, above, line in claim.derivation().steps():
         verdicts: list[Verdict] = []

@@ -69,9 +69,10 @@ def churn_noise(sigma: Tensor, gamma: Scalar, S_noise: Scalar) -> Tensor:
 def churn(
     x: Tensor, sigma: Tensor, gamma: Scalar, generator: torch.Generator, S_noise: Scalar = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """x [batch, ...] of p(sigma) with noise added, and the level (1 + gamma) sigma it now has; gamma >= 0."""
-    if not bool((torch.as_tensor(gamma) >= 0).all()):
-        raise ValueError(f"churn: gamma = {gamma}, expected >= 0; churn adds noise, the solver takes it away")
+    """x [batch, ...] of p(sigma) with noise added, and the level (1 + gamma) sigma it now has; gamma, S_noise >= 0."""
+    for name, value in (("gamma", gamma), ("S_noise", S_noise)):
+        if not bool((torch.as_tensor(value) >= 0).all()):
+            raise ValueError(f"churn: {name} = {value}, expected >= 0; churn adds noise, the solver takes it away")
     noise = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
     return x + per_sample(churn_noise(sigma, gamma, S_noise), x) * noise, churned_sigma(sigma, gamma)
 
@@ -79,13 +80,16 @@ def churn(
 def preconditioned(network: Network, sigma_data: float) -> Network:
     """(x, sigma) -> D = c_skip x + c_out F(c_in x, c_noise), x [batch, ...] at alpha = 1, sigma a scalar or [batch].
 
-    The network is called with c_noise of shape [batch]. Raises ValueError unless sigma_data > 0.
+    The network is called with c_noise of shape [batch]. At sigma = 0, D = x whatever the network says: c_out = 0, and
+    it is called with the c_noise of sigma = 1, as log 0 would make its answer NaN. Raises ValueError unless
+    sigma_data > 0.
     """
     if not sigma_data > 0:
         raise ValueError(f"preconditioned: sigma_data = {sigma_data}, expected the data's standard deviation, > 0")
 
     def denoised(x: Tensor, sigma: Tensor) -> Tensor:
         skip, scale_in, scale_out = (per_sample(c(sigma, sigma_data), x) for c in (c_skip, c_in, c_out))
-        return skip * x + scale_out * network(scale_in * x, c_noise(sigma).to(x).expand(len(x)))
+        level = c_noise(torch.where(sigma == 0, 1, sigma))
+        return skip * x + scale_out * network(scale_in * x, level.to(x).expand(len(x)))
 
     return denoised

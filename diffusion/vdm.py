@@ -169,7 +169,12 @@ class TimeDensity:
 
     @unproved("looks up a cell")
     def at(self, t: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """p(t), for t within the edges."""
+        """p(t), for t within the edges, both ends included, as rounded to t's dtype. ValueError outside."""
+        low, high = self.edges[[0, -1]].to(t)
+        if not bool(((t >= low) & (t <= high)).all()):
+            raise ValueError(
+                f"TimeDensity.at: times {t.min():.6g} to {t.max():.6g} outside of the edges, {low:.6g} to {high:.6g}"
+            )
         cell = torch.bucketize(t.double(), self.edges[1:-1], right=True)
         return (self.mass / self.edges.diff())[cell].to(t)
 

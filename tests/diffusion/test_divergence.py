@@ -93,3 +93,10 @@ def test_a_coin_that_always_falls_one_way() -> None:
     middle = q / 2
     expected = (-(1 - middle).log() + divergence.kl(q, middle)) / 2
     torch.testing.assert_close(divergence.js(ends, q), expected)
+
+
+def test_two_coins_that_always_fall_the_same_way_do_not_differ() -> None:
+    """p = q = 0 and p = q = 1, where a relative difference is 0/0."""
+    both = tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    assert divergence.kl(both, both).tolist() == divergence.js(both, both).tolist() == [0, 0, 0]
+    assert float(divergence.kl(scalar(1.0), scalar(0.0))) == math.inf

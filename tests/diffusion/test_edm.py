@@ -62,6 +62,23 @@ def test_a_network_that_learns_its_target_is_the_denoiser() -> None:
     torch.testing.assert_close(edm.preconditioned(lambda *_: target, 0.5)(x, sigma), x_0)
 
 
+def test_without_noise_the_denoiser_gives_x_back() -> None:
+    """sigma = 0, where c_noise is -inf and a network of it NaN: x itself, its slope 1, and no other sample touched."""
+
+    def network(x: torch.Tensor, c_noise: torch.Tensor) -> torch.Tensor:
+        return torch.sin(c_noise)[:, None] * x
+
+    denoiser = edm.preconditioned(network, 0.5)
+    x = torch.tensor([[1.5, -2.0], [0.3, 0.7]], dtype=F64, requires_grad=True)
+    clean = denoiser(x, torch.zeros((), dtype=F64))
+    assert torch.equal(clean, x)
+    (slope,) = torch.autograd.grad(clean.sum(), x)
+    assert torch.equal(slope, torch.ones_like(x))
+    mixed = denoiser(x, torch.tensor([0.0, 2.0], dtype=F64))
+    assert torch.equal(mixed[0], x[0])
+    assert torch.equal(mixed[1], denoiser(x, torch.tensor(2.0, dtype=F64))[1])
+
+
 def test_churn_adds_the_difference_of_variances() -> None:
     sigma = torch.tensor([0.5, 2.0], dtype=F64)
     added, risen = edm.churn_noise(sigma, 0.3, 1.0), edm.churned_sigma(sigma, 0.3)
@@ -80,6 +97,9 @@ def test_a_small_churn_keeps_its_digits() -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match=r"gamma = -0.1, expected >= 0"):
         edm.churn(torch.ones(1, 1), torch.ones(1), -0.1, torch.Generator())
+    for bad in (-1.0, math.nan):
+        with pytest.raises(ValueError, match=r"S_noise = .*expected >= 0"):
+            edm.churn(torch.ones(1, 1), torch.ones(1), 0.1, torch.Generator(), bad)
     for data in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match=r"sigma_data = .*> 0"):
             edm.preconditioned(lambda x, c: x, data)

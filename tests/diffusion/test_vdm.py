@@ -153,6 +153,15 @@ def test_recorded_losses_give_the_root_mean_square() -> None:
     assert p.mass.tolist() == pytest.approx([first, 1 - first])
 
 
+def test_a_time_outside_the_edges_is_refused() -> None:
+    """The ends themselves are within; just outside there is no density, and of NaN none is known."""
+    p = density()
+    assert torch.equal(p.at(p.edges[[0, -1]]), (p.mass / p.edges.diff())[[0, -1]])
+    for t in (0.05, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=r"TimeDensity.at: .* outside of the edges, 0.1 to 1"):
+            p.at(torch.tensor([0.5, t]))
+
+
 def test_bad_densities_are_refused() -> None:
     edges = torch.tensor([0.0, 0.5, 1.0])
     for bad in (torch.tensor([1.0, 0.0]), torch.tensor([1.0, torch.inf]), torch.tensor([1.0, -1.0])):

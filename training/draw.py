@@ -33,8 +33,8 @@ def samples(
 ) -> Path:
     """samples.png: n samples by 50 DDIM steps from a denoiser of the run, beside n draws from the law itself."""
     streams = Streams(folder.seed, recipe.steps)
-    coefficients = sampling.table(schedule, "ddim", 50, recipe.latest, std)
-    drawn = sampling.draw(denoiser, schedule, coefficients, std, n, streams("preview"))
+    sampler = sampling.sampler(schedule, "ddim", 50, recipe.latest, std)
+    drawn = sampling.draw(denoiser, sampler, (2,), n, streams("preview"))
     return compare(drawn, recipe.world, folder.path / "samples.png", f"{recipe.name}, DDIM, 50 steps", streams("truth"))
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffusion import solvers
 from diffusion.likelihood import log_likelihood
 from diffusion.model import Denoiser
 from diffusion.schedules import Schedule
@@ -30,6 +29,7 @@ from toy.world import World
 from training import draw, runs, sampling
 from training.recipes import ToyRecipe
 from training.runs import Trained
+from training.sampling import Sampler
 from training.streams import Streams
 
 DDIM_STEPS, DDPM_STEPS = 50, 200
@@ -66,7 +66,7 @@ def sample_run(
     """n samples [n, 2] of a finished run by its averaged weights; `out` names a PNG that shows them beside truth."""
     trained = runs.load(path)
     streams = Streams(seed, 0)
-    drawn = _draw(trained, _table(trained, solver, steps), n, streams("samples"))
+    drawn = _draw(trained, _sampler(trained, solver, steps), n, streams("samples"))
     if out is not None:
         title = f"{trained.recipe.name}, {solver}, {steps} steps"
         draw.compare(drawn, _toy(trained).world, Path(out), title, streams("truth"))
@@ -98,10 +98,10 @@ def evaluate_run(
     floor = sliced.noise_floor(world, size, sets, streams("floor"))
     sampled = []
     for solver, steps in (("ddim", ddim_steps), ("ddpm", ddpm_steps)):
-        table, generator = _table(trained, solver, steps), streams(solver)
-        drawn = [_draw(trained, table, size, generator) for _ in range(sets)]
+        sampler, generator = _sampler(trained, solver, steps), streams(solver)
+        drawn = [_draw(trained, sampler, size, generator) for _ in range(sets)]
         ratios = energy.energy_ratio(world, drawn), sliced.sliced_ratio(world, drawn, floor, streams("truth"))
-        sampled.append(Sampled(table.name, steps, *ratios))
+        sampled.append(Sampled(sampler.coefficients.name, steps, *ratios))
     return Report(Path(path), tuple(sampled), nll_gap(trained, world, points, streams("points")))
 
 
@@ -125,10 +125,10 @@ def _toy(trained: Trained) -> ToyRecipe:
     return trained.recipe
 
 
-def _table(trained: Trained, solver: str, steps: int) -> solvers.Table:
+def _sampler(trained: Trained, solver: str, steps: int) -> Sampler:
     options = OPTIONS.get(solver, {})
-    return sampling.table(trained.schedule, solver, steps, _toy(trained).latest, trained.std, **options)
+    return sampling.sampler(trained.schedule, solver, steps, _toy(trained).latest, trained.std, **options)
 
 
-def _draw(trained: Trained, table: solvers.Table, n: int, generator: torch.Generator) -> Tensor:
-    return sampling.draw(trained.denoiser, trained.schedule, table, trained.std, n, generator)
+def _draw(trained: Trained, sampler: Sampler, n: int, generator: torch.Generator) -> Tensor:
+    return sampling.draw(trained.denoiser, sampler, trained.task.shape, n, generator)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import safetensors
 import safetensors.torch
+from torch import nn
 
 from diffusion.model import Denoiser
 from diffusion.schedules import Schedule
@@ -26,6 +27,8 @@ class Trained:
     recipe: Recipe
     std: float  # of the data, per coordinate
     folder: RunFolder
+    task: Generative
+    network: nn.Module
 
 
 def load(path: Path | str, weights: Literal["ema", "last"] = "ema") -> Trained:
@@ -43,4 +46,4 @@ def load(path: Path | str, weights: Literal["ema", "last"] = "ema") -> Trained:
     except (safetensors.SafetensorError, RuntimeError, OSError) as error:
         raise ValueError(f"{file} does not fit {folder.recipe.name}: {' '.join(str(error).split())[:200]}") from None
     network.eval().requires_grad_(False)
-    return Trained(built.denoiser(network), built.schedule, folder.recipe, built.std, folder)
+    return Trained(built.denoiser(network), built.schedule, folder.recipe, built.std, folder, built, network)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,15 @@ from torch import Generator, Tensor
 from diffusion import sampling, solvers
 from diffusion.model import Denoiser
 from diffusion.schedules import Schedule
+
+
+@dataclass(frozen=True, eq=False)
+class Sampler:
+    """A table of coefficients, and the standard deviation of the noise it starts from."""
+
+    coefficients: solvers.Table
+    spread: float
+
 
 CHUNK = 20_000  # samples moved at once
 POWER = 0.8
@@ -62,19 +72,19 @@ def table(schedule: Schedule, solver: str, steps: int, start: float, std: float,
     return solvers.SOLVERS[solver](schedule, angle_grid(schedule, steps, start, std), **options)
 
 
+def sampler(schedule: Schedule, solver: str, steps: int, start: float, std: float, **options: Any) -> Sampler:
+    """That table, started as suits data of standard deviation `std`."""
+    coefficients = table(schedule, solver, steps, start, std, **options)
+    return Sampler(coefficients, start_std(schedule, coefficients, std))
+
+
 @torch.no_grad()
-def draw(
-    denoiser: Denoiser, schedule: Schedule, coefficients: solvers.Table, std: float, n: int, generator: Generator
-) -> Tensor:
-    """n samples in the plane, float32 [n, 2], for data of standard deviation `std`."""
+def draw(denoiser: Denoiser, sampler: Sampler, shape: tuple[int, ...], n: int, generator: Generator) -> Tensor:
+    """n samples of the given shape, float32 [n, *shape], on the generator's device."""
     if type(n) is not int or n < 1:
         raise ValueError(f"n = {n!r}: expected an integer >= 1")
-    spread = start_std(schedule, coefficients, std)
-    parts = [
-        sampling.sample(denoiser, coefficients, spread * torch.randn(size, 2, generator=generator), generator)
-        for size in _sizes(n)
-    ]
-    return torch.cat(parts)
+    noise = (torch.randn(size, *shape, generator=generator, device=generator.device) for size in _sizes(n))
+    return torch.cat([sampling.sample(denoiser, sampler.coefficients, sampler.spread * z, generator) for z in noise])
 
 
 def _sizes(n: int) -> Iterator[int]:

@@ -17,6 +17,7 @@ from diffusion.model import Denoiser
 from diffusion.schedules import Schedule
 from training.recipes import Recipe
 from training.run_folder import RunFolder
+from training.sampling import Sampler
 from training.streams import Streams
 
 Batch = tuple[Tensor, ...]
@@ -78,6 +79,17 @@ class Generative(Task, Protocol):
 
     def denoiser(self, network: nn.Module) -> Denoiser:
         """(x, t) -> E[x_0 | x_t = x] by the network."""
+        ...
+
+
+@runtime_checkable
+class Distilled(Generative, Protocol):
+    """A generative task whose network knows one sampler alone, and few steps of it."""
+
+    data: Recipe  # of the run whose data these are
+
+    def sampler(self, steps: int | None = None) -> Sampler:
+        """That sampler, in the steps the network was made for, or in so many; ValueError if it does not know those."""
         ...
 
 

@@ -30,7 +30,8 @@ def test_gaussian_data_come_out_with_their_variance(name: str, solver: str, step
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         return alpha * std**2 / (alpha**2 * std**2 + sigma**2) * x
 
-    drawn = sampling.draw(exact, schedule, table, std, 4, torch.Generator().manual_seed(0))
+    sampler = sampling.sampler(schedule, solver, steps, 0.99, std)
+    drawn = sampling.draw(exact, sampler, (2,), 4, torch.Generator().manual_seed(0))
     noise = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
     end = math.hypot(std, schedule.sigma(torch.zeros(1, dtype=torch.float64)).item())
     torch.testing.assert_close(drawn, noise * end, rtol=1e-5, atol=1e-6)

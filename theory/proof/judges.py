@@ -214,7 +214,7 @@ class Agree(Obligation):
         unsupposed = self._at_points(left, right, checker)
         if not self.suppose or (unsupposed is not None and unsupposed.status == PROVED):
             return unsupposed
-        return self._at_points(*(symbolic.jets(e, self.suppose) for e in (left, right)), checker)
+        return self._at_points(symbolic.jets(left, self.suppose), symbolic.jets(right, self.suppose), checker)
 
     def _at_points(self, left: Expr, right: Expr, checker: Checker) -> Verdict | None:
         by_quadrature = numeric.is_quadrature(left, right)

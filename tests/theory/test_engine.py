@@ -63,6 +63,7 @@ from theory.proof import (
     up_to,
 )
 from theory.proof.claims import renamed
+from theory.proof.mutants import _of_one_sign, _proportional, mutate
 from theory.proof.numeric import NoConvergence, UndefinedHere, evaluate, terms
 from theory.proof.series import NoSeries, taylor
 from theory.proof.symbolic import is_nonnegative, is_nonzero, is_zero
@@ -722,6 +723,25 @@ def test_taylor_of_a_moving_integral_and_what_has_no_series():
             taylor(wild, h, 2)
 
 
+# ------------------------------------------------------------------------------------------------- mutants
+
+
+def test_twice_what_is_nonnegative_says_the_same():
+    told = mutate(said(w - 1 - log(w), (at_least(minimum(w, 1)), 0)))["expressions"]
+    assert told.survived == told.undecided == 0 and told.equivalent == 1 and told.killed > 10, told
+    below = mutate(said(Integer(0), (at_most(minimum(w, 1)), w - 1 - log(w))))["expressions"]
+    assert below.survived == below.undecided == 0 and below.equivalent == 1, below
+
+
+def test_a_bound_that_is_not_0_is_pinned_with_its_scale():
+    bound = mutate(said(log(w), (at_most(minimum(w, 1)), w - 1)))["expressions"]
+    assert bound.survived == bound.equivalent == bound.undecided == 0, bound
+    wasted = said(x**2 + w, (at_least(x**2 + w), Integer(0)))
+    same_lines = renamed(wasted, said(x**2 + w, (at_least(x**2 + 2 * w), Integer(0))).derivation())
+    assert not _of_one_sign(wasted, same_lines.derivation()), "another witness is no scale"
+    assert not _proportional(x**2, x**2 + y**2) and not _proportional(x, -2 * x) and _proportional(x, 2 * x)
+
+
 # ------------------------------------------------------------------------------------- writing, export, keys
 
 
@@ -774,6 +794,7 @@ STABLE = """
 from pathlib import Path
 from theory import gaussian, ddpm
 from theory.proof import session, statement_hash
+from theory.proof.mutants import _of_one_sign, _proportional, mutate
 from theory.proof.numeric import points
 shown = (gaussian.kl, gaussian.mixture_score, ddpm.posterior, ddpm.telescope)
 print([statement_hash(c) for c in shown], [c.proof_text for c in shown])

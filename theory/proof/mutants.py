@@ -5,7 +5,7 @@ leading term, a witness, the instance of a citation). Every operator is tried at
 
 killed      a judge refutes a step that the change touches
 equivalent  the changed expression equals the old one, shown by both judges, or differs from it by a higher order than
-            the claim speaks of
+            the claim speaks of, or is a positive number times one that is claimed to be >= 0
 undecided   no judge refutes it and nothing shows it equivalent: time-outs and errors are counted here too
 survived    the changed claim passes all judges and is not shown equivalent: a hole in the check
 """
@@ -214,7 +214,7 @@ def fate(claim: Claim, changed: Derivation, old: Expr, new: Expr) -> str:
             return "killed"
     d = claim.derivation()
     old, new = d.expand(old), changed.expand(new)
-    if _equivalent(claim, steps, old, new):
+    if _equivalent(claim, steps, old, new) or _of_one_sign(claim, changed):
         return "equivalent"
     return "survived" if all(s == PROVED for s in statuses) else "undecided"
 
@@ -239,6 +239,23 @@ def _equivalent(claim: Claim, steps: Steps, old: Expr, new: Expr) -> bool:
         return all(is_zero(c, claim.suppose) for h, n in orders for c in taylor(old - new, h, n, claim.suppose))
     except NoSeries:
         return False
+
+
+def _of_one_sign(claim: Claim, changed: Derivation) -> bool:
+    """Whether each changed step says a >= 0 (or a <= 0) of c a, c a positive number, and so what it said of a."""
+    for (_, old, a, b), (_, new, c, d) in zip(claim.derivation().steps(), changed.steps(), strict=True):
+        if (old.key, a, b) == (new.key, c, d):
+            continue
+        against_0 = old.key == new.key and old.relation in (">=", "<=") and (a == c == 0 or b == d == 0)
+        if not (against_0 and _proportional(a + b, c + d)):
+            return False
+    return True
+
+
+def _proportional(old: Expr, new: Expr) -> bool:
+    """Whether new = c old, c a positive number."""
+    c = sp.cancel(new / old)
+    return bool(c.is_Rational and c.is_positive and is_zero(new - c * old))
 
 
 def _reflected(e: Expr) -> Iterator[Expr]:

@@ -676,6 +676,13 @@ def test_the_numeric_judge_evaluates_what_is_known(expression, value):
         assert abs(evaluate(expression, {}) - expected) <= mpf("1e-12") * (1 + abs(expected))
 
 
+def test_a_point_names_each_of_its_values():
+    inside, free = integral(p(x) * x, x), -integral(x * Derivative(p(x), x), x)
+    told = explain(check(said(x * inside, (parts(x, x * p(x)), x * free))))
+    point = next(line for line in told.split("\n") if line.startswith("  at "))
+    assert "x under the integral = " in point and point.count("x = ") == 1, told
+
+
 def test_an_integral_that_cancels_is_0_to_the_size_of_its_integrand():
     slope = integral(Derivative(p(x), x), x)
     assert check(said(slope, (parts(x, p(x)), Integer(0)))).status == "proved"

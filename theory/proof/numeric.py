@@ -141,7 +141,13 @@ class Point:
     key: str = ""  # equal keys, equal values for every symbol and member
 
     def words(self) -> str:
-        told = [f"{s.name} = {mp.nstr(mpf(v), 5)}" for s, v in sorted(self.values.items(), key=lambda kv: str(kv[0]))]
+        """Every symbol's value, once: an integrand's variable that has a free symbol's name is told from it."""
+        free = {s.name for s in self.values if not isinstance(s, sp.Dummy)}
+
+        def name(s: Symbol) -> str:
+            return f"{s.name} under the integral" if isinstance(s, sp.Dummy) and s.name in free else s.name
+
+        told = [f"{name(s)} = {mp.nstr(mpf(v), 5)}" for s, v in sorted(self.values.items(), key=lambda kv: name(kv[0]))]
         told += [f"{f.__name__} a random {kind_of(f)} function" for f in sorted(self.functions, key=str)]
         return ", ".join(told) or "every point"
 

@@ -197,6 +197,10 @@ MALFORMED = {
     "part of itself": (lambda: _named("x", x**2, x, (algebra, x + 1)), "defined by itself"),
     "symbol without a domain": (lambda: said(sp.Symbol("m") + x, (algebra, x)), "m has no domain"),
     "function without a kind": (lambda: said(sp.Function("m")(x) + x, (algebra, x)), "m has no kind"),
+    "two symbols of one name": (
+        lambda: said(x * s, (algebra, real("s") * x)),
+        "two symbols of chain 1 are called s: s > 0 and s real",
+    ),
     "unknown citation": (lambda: said(x, (by("engine.nowhere"), x + 1)), "there is no such claim"),
     "id": (lambda: said(x, (algebra, x), id="Engine"), "an id reads topic.name"),
 }

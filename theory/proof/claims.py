@@ -329,6 +329,7 @@ def _well_formed(claim: Claim, d: Derivation) -> None:
     for i, chain in enumerate(d.chains()):
         if len(chain) < 2:
             raise DerivationError(f"{claim.id}: chain {i + 1} has one line, {chain[0].expression}, and claims nothing")
+        _one_symbol_a_name(claim, d, i)
     _one_direction(claim, d)
     used = {s for line in d.lines for s in line.expression.free_symbols}
     used |= {s for line in d.lines if line.rule for e in line.rule.expressions() for s in e.free_symbols}
@@ -350,6 +351,16 @@ def _well_formed(claim: Claim, d: Derivation) -> None:
             raise DerivationError(
                 f"{claim.id}, line {i + 1}: {rule.words}: both sides are the same expression, so the step says nothing"
             )
+
+
+def _one_symbol_a_name(claim: Claim, d: Derivation, chain: int) -> None:
+    """Refuse two symbols of one name in a chain: a reader, and the point of a refutation, cannot tell them apart."""
+    named: dict[str, Var] = {}
+    for line in d.chains()[chain]:
+        for s in sorted((s for s in d.expand(line.expression).free_symbols if isinstance(s, Var)), key=str):
+            if (other := named.setdefault(s.name, s)) != s:
+                homes = " and ".join(sorted(v.domain.words.format(s.name) for v in (s, other)))
+                raise DerivationError(f"{claim.id}: two symbols of chain {chain + 1} are called {s.name}: {homes}")
 
 
 def _one_direction(claim: Claim, d: Derivation) -> None:

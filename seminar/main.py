@@ -13,8 +13,8 @@ from collections.abc import Sequence
 # command -> (module:function, what it does in a line)
 COMMANDS = {
     "verify": ("seminar.verify:main", "prove the claims, hold code and worlds against them: [ids, topics or file.py]"),
-    "show": ("seminar.show:main", "one claim: its derivation line by line, its code, its worst error"),
-    "list": ("seminar.listing:main", "claims, worlds, recipes, solvers, scenes"),
+    "show": ("seminar.show:main", "a claim line by line, its code, its worst error: topic.name, file.py or file.py::name"),
+    "list": ("seminar.listing:main", "claims [TOPIC], topics, worlds, recipes, solvers, scenes, figures"),
     "syllabus": ("seminar.syllabus:main", "what is covered, topic by topic, from what the code holds"),
     "train": ("seminar.train:main", "train a recipe: RECIPE --out DIR --steps N --seed S, or --resume DIR"),
     "sample": ("seminar.sample:main", "draw samples from a finished run"),

@@ -193,11 +193,12 @@ def _place(kind: str, line: dict[str, Any], entries: dict[str, Entry], problems:
     """Put one row of a record where it belongs; the claims it names that nobody knows."""
     claims = _claims_of({line["claim"]} if "claim" in line else set(line["claims"]))
     known = [entries[id] for id in claims if id in entries]
+    seen = {**line["row"], "limit": line["limit"], "unit": line["unit"]} if kind == "worlds" else {}
     for entry in known:
         if kind == "agreement":
             entry.bindings.append(line["row"])
         elif kind == "worlds":
-            entry.worlds.append(line["row"])
+            entry.worlds.append(seen)  # the same row with every claim: its false-fail rate is counted once
         elif entry.mutants is not None:
             counts = entry.mutants.setdefault("code", dict.fromkeys(FATES, 0))
             counts["equivalent" if line["fate"] == "waived" else line["fate"]] += 1

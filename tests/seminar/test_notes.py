@@ -128,3 +128,35 @@ def test_a_judge_that_raises_takes_down_one_claim(monkeypatch):
     _, claims, _ = verify(write(another("other", "algebra, mu**2 + 2 * mu + 1"), "own_judge"))
     assert [c["status"] for c in claims.values()] == ["proved", "error"]
     assert "RecursionError: too deep" in claims["mine.other"]["message"]
+
+
+def test_show_takes_a_file_or_one_claim_of_it(capsys):
+    file = write(another("square", "algebra, mu**2 + 2 * mu + 1") + another("wrong", "algebra, mu**2 - 1"), "own_shown")
+    assert main(["show", file]) == 1  # one of them is wrong
+    said = capsys.readouterr().out
+    shown = [line.split()[:2] for line in said.splitlines() if line.startswith("mine.") and "line" not in line]
+    assert shown == [["mine.moment", "proved"], ["mine.square", "proved"], ["mine.wrong", "refuted"]]
+    assert "right = " in said
+    for name in ("second_moment", "moment", "mine.moment"):  # the function's name, the claim's, the id
+        assert main(["show", f"{file}::{name}"]) == 0
+        assert capsys.readouterr().out.split()[:2] == ["mine.moment", "proved"]
+    assert main(["verify", f"{file}::square"]) == 0
+    assert "1 of 1 claims proved" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name, told",
+    [("momnt", "did you mean moment"), ("zzz", "it claims mine.moment"), ("", "there is no file nowhere.py")],
+)
+def test_show_says_what_there_is_instead(name, told, capsys):
+    file = write("", "own_near") if name else "nowhere.py"
+    assert main(["show", f"{file}::{name}"]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and told in said
+
+
+def test_show_tells_the_line_of_a_mistake(capsys):
+    file = write(another("slip", "algebra, 1 / 0"), "own_slip")
+    assert main(["show", f"{file}::slip"]) == 1
+    said = capsys.readouterr().out
+    assert "mine.slip  error" in said and f"{file}:{line_of(file, '1 / 0')}: mine.slip: ZeroDivisionError" in said

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffusion import ddim, edm
+from diffusion import ddim, edm, solvers
 from diffusion.binding import formula, unproved
 from diffusion.schedules import Scalar, Schedule
 from diffusion.shapes import per_sample, same_rank, same_shape
@@ -76,6 +76,26 @@ def two_steps(denoise: Network, schedule: Schedule, x_t: Tensor, times: tuple[Te
     return x
 
 
+@unproved("a squared error of the bound target under the bound edm.loss_weight")
+def progressive_loss(
+    student: Network, teacher: Network, schedule: Schedule, x_t: Tensor, times: tuple[Tensor, Tensor, Tensor], sd: float
+) -> Tensor:
+    """weight (student(x_t, t) - x_0)^2, x_0 held: the one whose step from t to s lands where the teacher's two did.
+
+    Both networks predict x_0 from (x, time); times as in `two_steps`. The weight is EDM's at the level sigma/alpha: a
+    network that is scaled to unit variance for data of standard deviation `sd` is judged alike at every time; with
+    sd = 1 it is SNR + 1, the loss in v (Salimans & Ho 2022, sec. 4). Needs alpha > 0 at t.
+    """
+    t, _, s = times
+    with torch.no_grad():
+        landed = two_steps(teacher, schedule, x_t, times)
+    start, end = ((schedule.alpha(time), schedule.sigma(time)) for time in (t, s))
+    coefficients = (end[0], start[1], end[1], solvers.kappa(*start, *end))
+    target = progressive_x0(x_t, landed, *(per_sample(coefficient, x_t) for coefficient in coefficients))
+    error = _to_target(student(x_t, t), target)
+    return edm.loss_weight(start[1] / start[0], sd).to(error) * error
+
+
 # -- consistency -------------------------------------------------------------------------------------------------------
 
 
@@ -109,8 +129,7 @@ def consistency_function(network: Network, sd: float, sigma_min: float) -> Netwo
 
     The network is called with EDM's c_in x and c_noise [batch]. Raises ValueError unless sd > 0 and sigma_min > 0.
     """
-    if not (sd > 0 and sigma_min > 0):
-        raise ValueError(f"consistency_function: sd = {sd}, sigma_min = {sigma_min}, expected both > 0")
+    _positive("consistency_function", sd, sigma_min)
 
     def f(x: Tensor, sigma: Tensor) -> Tensor:
         skip, out = (per_sample(scale(sigma, sigma_min, sd), x) for scale in (c_skip, c_out))
@@ -120,19 +139,56 @@ def consistency_function(network: Network, sd: float, sigma_min: float) -> Netwo
     return f
 
 
+def consistency_of(denoise: Network, sd: float, sigma_min: float) -> Network:
+    """(x, sigma) -> f, around the F that EDM's scalings would need for the same denoiser: f(x, sigma_min) = x.
+
+    `denoise(x, sigma)` predicts x_0, x [batch, ...] at alpha = 1, sigma > 0 a scalar or [batch]. Far above sigma_min
+    f is close to the prediction: a student may begin with its teacher's weights. ValueError unless sd, sigma_min > 0.
+    """
+    _positive("consistency_of", sd, sigma_min)
+
+    def f(x: Tensor, sigma: Tensor) -> Tensor:
+        edm_skip, edm_out = (per_sample(scale(sigma, sd), x) for scale in (edm.c_skip, edm.c_out))
+        skip, out = (per_sample(scale(sigma, sigma_min, sd), x) for scale in (c_skip, c_out))
+        return consistency(x, (denoise(x, sigma) - edm_skip * x) / edm_out, skip, out)
+
+    return f
+
+
+def _positive(name: str, sd: float, sigma_min: float) -> None:
+    if not (sd > 0 and sigma_min > 0):
+        raise ValueError(f"{name}: sd = {sd}, sigma_min = {sigma_min}, expected both > 0")
+
+
 @unproved("a squared error; distillation.consistency_training speaks of its gradient")
-def consistency_training_loss(f: Network, x_0: Tensor, eps: Tensor, sigma: Tensor, h: Tensor) -> Tensor:
-    """|f(x_0 + sigma eps, sigma) - f(x_0 + (sigma - h) eps, sigma - h)|^2, the second held (eq. 10). No teacher."""
+def consistency_training_loss(
+    f: Network, x_0: Tensor, eps: Tensor, sigma: Tensor, h: Tensor, target: Network | None = None
+) -> Tensor:
+    """|f(x_0 + sigma eps, sigma) - f(x_0 + (sigma - h) eps, sigma - h)|^2, the second held (eq. 10). No teacher.
+
+    The second f is `target` where that is given: an average of f's past weights, say.
+    """
     same_shape(x_0=x_0, eps=eps)
     x, near = (x_0 + per_sample(level, eps) * eps for level in (sigma, sigma - h))
-    return _to_target(f(x, sigma), f(near, sigma - h))
+    return _consistency_loss(f, target or f, x, near, sigma, h)
 
 
 @unproved("a squared error; distillation.consistency_training speaks of its gradient")
-def consistency_distillation_loss(f: Network, denoise: Network, x: Tensor, sigma: Tensor, h: Tensor) -> Tensor:
-    """|f(x, sigma) - f(near, sigma - h)|^2, the second held; near = x - h (x - D)/sigma, the teacher's step (eq. 7)."""
+def consistency_distillation_loss(
+    f: Network, denoise: Network, x: Tensor, sigma: Tensor, h: Tensor, target: Network | None = None
+) -> Tensor:
+    """|f(x, sigma) - f(near, sigma - h)|^2, the second held; near = x - h (x - D)/sigma, the teacher's step (eq. 7).
+
+    The second f is `target` where that is given.
+    """
     slope = (x - denoise(x, sigma)) / per_sample(sigma, x)
-    return _to_target(f(x, sigma), f(x - per_sample(h, x) * slope, sigma - h))
+    return _consistency_loss(f, target or f, x, x - per_sample(h, x) * slope, sigma, h)
+
+
+def _consistency_loss(f: Network, target: Network, x: Tensor, near: Tensor, sigma: Tensor, h: Tensor) -> Tensor:
+    with torch.no_grad():
+        goal = target(near, sigma - h)
+    return _to_target(f(x, sigma), goal)
 
 
 # -- mean velocities ---------------------------------------------------------------------------------------------------

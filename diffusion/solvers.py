@@ -319,6 +319,21 @@ def dpmpp_2m(schedule: Schedule, times: Float64[Tensor, " n+1"]) -> Table:
     return _table("dpmpp_2m", 2, steps, state, denoised[:, None] * weights)
 
 
+def consistency(schedule: Schedule, times: Float64[Tensor, " n+1"]) -> Table:
+    """Multistep consistency sampling: jump to the last time, noise back to the next one, jump again.
+
+    For predictions f = x_e/alpha_e of the state at the last time e, which a consistency function makes: the next state
+    is alpha_s f + noise z with q(x_s | x_e)'s noise, sigma_s sqrt(1 - kappa^2) over the step from e to s, and none on
+    arrival. With an exact f every state has its exact law, at any number of steps: there is no order to speak of. No
+    sampler for a posterior mean. Source: Song et al. 2023, algorithm 1.
+    """
+    steps = _steps(schedule, times)
+    alpha_e, sigma_e = steps.alpha_s[-1], steps.sigma_s[-1]
+    noise = ddpm_beta_noise(steps.sigma_s[:-1], kappa(steps.alpha_s[:-1], steps.sigma_s[:-1], alpha_e, sigma_e))
+    state = torch.zeros_like(steps.alpha_s)
+    return _table("consistency", 0, steps, state, steps.alpha_s[:, None], torch.cat([noise, state[:1]]))
+
+
 SOLVERS: dict[str, Callable[..., Table]] = {
     "ddpm": ddpm,
     "ddim": ddim,

@@ -6,24 +6,29 @@ Two colours that everyone can tell apart (Okabe & Ito 2008), and every picture s
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from diffusion.model import Denoiser
 from diffusion.schedules import Schedule
 from toy import worlds
 from training import durable, run_folder, sampling
-from training.recipes import ToyRecipe
+from training.recipes import Recipe, ToyRecipe
 from training.run_folder import RunFolder
+from training.sampling import Sampler
 from training.streams import Streams
 
 BLUE, ORANGE = "#0072B2", "#E69F00"
 POINTS = 4000
+GAP = 96  # grey between the images of a grid
+SHARP = 800  # pixels up to which a small picture is enlarged
 
 matplotlib.use("Agg")
 
@@ -36,6 +41,19 @@ def samples(
     sampler = sampling.sampler(schedule, "ddim", 50, recipe.latest, std)
     drawn = sampling.draw(denoiser, sampler, (2,), n, streams("preview"))
     return compare(drawn, recipe.world, folder.path / "samples.png", f"{recipe.name}, DDIM, 50 steps", streams("truth"))
+
+
+def distilled(
+    folder: RunFolder, data: Recipe, denoiser: Denoiser, sampler: Sampler, shape: tuple[int, ...], n: int = POINTS
+) -> Path:
+    """samples.png: n samples of a distilled run by its own sampler, beside n draws from the law of its data."""
+    if not isinstance(data, ToyRecipe):
+        raise ValueError(f"{data.name}: no picture is known for these data")
+    streams = Streams(folder.seed, folder.recipe.steps)
+    drawn = sampling.draw(denoiser, sampler, shape, n, streams("preview"))
+    table = sampler.coefficients
+    title = f"{folder.recipe.name}, {table.name}, {len(table)} steps"
+    return compare(drawn, data.world, folder.path / "samples.png", title, streams("truth"))
 
 
 def compare(drawn: Tensor, world: str, path: Path, title: str, generator: torch.Generator) -> Path:
@@ -51,6 +69,30 @@ def compare(drawn: Tensor, world: str, path: Path, title: str, generator: torch.
     left.set_xlim(centre[0].item() - reach, centre[0].item() + reach)
     left.set_ylim(centre[1].item() - reach, centre[1].item() + reach)
     return _save(figure, path)
+
+
+def grid(images: Tensor, path: Path, labels: Tensor | None = None) -> Path:
+    """Images, uint8 [n, channels, height, width], as a PNG: a row for each label, or as near to a square as it goes."""
+    images = images.cpu()
+    groups = [images] if labels is None else [images[labels.cpu() == label] for label in labels.cpu().unique()]
+    columns = math.ceil(math.sqrt(len(images))) if labels is None else max(map(len, groups))
+    rows = [row for group in groups for row in group.split(columns)]
+    n, (channels, height, width) = len(rows), images.shape[1:]
+    sheet = torch.full((n, columns, channels, height + 1, width + 1), GAP, dtype=torch.uint8)
+    for i, row in enumerate(rows):
+        sheet[i, : len(row), :, :height, :width] = row
+    picture = sheet.permute(0, 3, 1, 4, 2).reshape(n * (height + 1), columns * (width + 1), channels)
+    return _save_pixels(picture[:-1, :-1], path)
+
+
+def _save_pixels(picture: Tensor, path: Path) -> Path:
+    """uint8 [height, width, channels] as a PNG, small ones enlarged: every pixel stays a square."""
+    factor = max(1, SHARP // max(picture.shape[:2]))
+    picture = picture.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+    buffer = io.BytesIO()
+    Image.fromarray(picture.squeeze(-1).numpy()).save(buffer, format="PNG")
+    durable.replace(path, buffer.getvalue())
+    return path
 
 
 def curves(folder: RunFolder) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -12,10 +12,13 @@ from torch import nn
 
 from diffusion.model import Denoiser
 from diffusion.schedules import Schedule
-from training import run_folder
+from training import run_folder, sampling
 from training.recipes import Recipe
 from training.run_folder import RunFolder
-from training.task import Generative, build
+from training.sampling import Sampler
+from training.task import Distilled, Generative, build
+
+DEFAULT_SOLVER, DEFAULT_STEPS = "ddim", 50
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,36 @@ class Trained:
     folder: RunFolder
     task: Generative
     network: nn.Module
+
+    @property
+    def earliest(self) -> float:
+        """The time from which on the network was trained."""
+        return _time(self.recipe, "earliest")
+
+    @property
+    def latest(self) -> float:
+        """The time up to which it was trained, where its samplers start."""
+        return _time(self.recipe, "latest")
+
+    def sampler(self, solver: str | None = None, steps: int | None = None, **options: Any) -> Sampler:
+        """The table of a solver, and where to start it: DDIM in 50 steps if nothing is asked for.
+
+        A distilled run has its own, in its own number of steps; ValueError when another is asked for.
+        """
+        if not isinstance(self.task, Distilled):
+            wanted = DEFAULT_SOLVER if solver is None else solver, DEFAULT_STEPS if steps is None else steps
+            return sampling.sampler(self.schedule, *wanted, self.latest, self.std, **options)
+        sampler = self.task.sampler(steps)
+        if solver not in (None, sampler.coefficients.name):
+            raise ValueError(f"solver {solver!r}: {self.folder.path} was distilled for {sampler.coefficients.name!r}")
+        return sampler
+
+
+def _time(recipe: Recipe, end: str) -> float:
+    time = getattr(recipe, end, None)
+    if not isinstance(time, float):
+        raise ValueError(f"{recipe.name} does not say at which times its network was trained")
+    return time
 
 
 def load(path: Path | str, weights: Literal["ema", "last"] = "ema") -> Trained:

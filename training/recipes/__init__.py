@@ -18,11 +18,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from training.recipes.base import Recipe
+from training.recipes.distill import DISTILLATIONS
 from training.recipes.toy import TOYS, ToyRecipe
 
 __all__ = ["RECIPES", "Recipe", "ToyRecipe", "change", "find", "fingerprint", "from_table"]
 
-RECIPES: dict[str, Recipe] = {**TOYS}
+RECIPES: dict[str, Recipe] = {**TOYS, **DISTILLATIONS}
 
 
 def find(name: str) -> Recipe:

@@ -258,7 +258,8 @@ class Reflow(Student):
         """n pairs [n, *shape], on the CPU."""
         noise = torch.randn(n, *self.shape, generator=Streams(seed, 0)("pairs"))
         device = accelerate.PartialState().device
-        return {"noise": noise, "data": torch.cat([self.carried(z.to(device)).cpu() for z in noise.split(sampling.sizes(len(noise), self.shape))])}
+        parts = noise.split(sampling.sizes(len(noise), self.shape))
+        return {"noise": noise, "data": torch.cat([self.carried(z.to(device)).cpu() for z in parts])}
 
     @torch.no_grad()
     def carried(self, noise: Tensor) -> Tensor:

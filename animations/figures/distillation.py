@@ -59,6 +59,7 @@ def consistency_training() -> Page:
         left.loglog(STEPS, gap / STEPS, "o", color=hue, label=rf"$\sigma$ = {level}")
         left.loglog(STEPS, abs(slope) * STEPS, color=TRUTH, linestyle="--", linewidth=1.2)
 
+    left.plot([], [], color=TRUTH, linestyle="--", linewidth=1.2, label="leading term of the claim")
     sigma = torch.tensor(0.8, dtype=torch.float64)
     pairs = [both(x, sigma, float(h)) for h in STEPS]
     for hue, name, of in ((NOISE, "training", 0), (DATA, "distillation", 1)):
@@ -83,8 +84,9 @@ def consistency_training() -> Page:
     return page.say(
         """Two modes on the line, at x = 0.9: consistency training steps along the pair's own noise, distillation along
         the exact score. Left: with the target held, their gradients over h differ by O(h), and no faster (dots:
-        summed over the noise given x; dashed: the claim's leading term). Right: as losses, at sigma = 0.8, they differ
-        where they begin: without the stop-gradient training is paid for a function that ignores x."""
+        summed over the noise given x); at sigma = 0.4 the next orders are of the other sign and soon as large. Right:
+        as losses, at sigma = 0.8, they differ where they begin: without the stop-gradient training is paid for a
+        function that ignores x."""
     )
 
 

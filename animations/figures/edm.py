@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from animations.claims import curve
-from animations.figures.page import DATA, MODEL, NOISE, OTHER, TRUTH, Page
+from animations.figures.page import DATA, MODEL, NOISE, OTHER, QUIET, TRUTH, Page
 from diffusion import edm
 from diffusion.ema_profiles import combination, power_of
 from toy.mixture import Mixture
@@ -39,12 +40,19 @@ def post_hoc_ema() -> Page:
     on_the_way = torch.arange(1, 9, dtype=torch.float64) * UPDATES / 8
     when = np.arange(1, UPDATES + 1) / UPDATES
     wanted = 0.18
-    for width in STORED:
-        left.plot(when, UPDATES * profile(width, UPDATES), color=DATA, linewidth=1.2, label=f"stored, {width:.0%}")
+    for width, dashes in zip(STORED, (":", "-"), strict=True):
+        look: dict[str, Any] = {"color": QUIET, "linestyle": dashes, "linewidth": 1.2}
+        left.plot(when, UPDATES * profile(width, UPDATES), **look, label=f"stored, {width:.0%}")
+        right.axvline(width, **look, label=f"stored, {width:.0%}")
     for hue, name, times in ((NOISE, "from 2 stored", at_end), (MODEL, "from 16 stored", on_the_way)):
         left.plot(when, UPDATES * reconstructed(wanted, times), color=hue, linewidth=2.4, label=f"{wanted:.0%} {name}")
     left.plot(
-        when, UPDATES * profile(wanted, UPDATES), color=TRUTH, linestyle="--", linewidth=1.2, label=f"{wanted:.0%}"
+        when,
+        UPDATES * profile(wanted, UPDATES),
+        color=TRUTH,
+        linestyle="--",
+        linewidth=1.2,
+        label=f"{wanted:.0%}: wanted",
     )
 
     missed = curve("edm.post_hoc_error", "missed")
@@ -57,8 +65,6 @@ def post_hoc_ema() -> Page:
         truths = [profile(width, UPDATES) for width in tried]
         misfits = [float((reconstructed(w, times) - p).norm() / p.norm()) for w, p in zip(tried, truths, strict=True)]
         right.plot(tried, misfits, "o", color=hue, label=name)
-    for width in STORED:
-        right.axvline(width, color=DATA, linewidth=1)
     left.set(xlabel="share of the training", ylabel="weight per share of the training", title="Profiles", xlim=(0, 1))
     left.set_ylim(-0.4, 9)
     right.set(xlabel=r"wanted relative width $\sigma_{rel}$", ylabel="misfit, relative to the profile", title="Misfit")

@@ -73,7 +73,7 @@ def cfg_discrepancy() -> Page:
     laws.plot(grid, normal(grid, mu_u, u), color=QUIET, label="unconditional")
     laws.plot(grid, normal(grid, mu_c, c), color=DATA, label="conditional")
     laws.plot(grid, normal(grid, mean, variance), color=TRUTH, linestyle="--", label=f"the tilt, w = {w:g}")
-    laws.hist(cfg_sample(pair, w, 0).numpy(), 40, density=True, color=MODEL, alpha=0.6, label="CFG draws")
+    laws.hist(cfg_sample(pair, w, 10).numpy(), 25, density=True, color=MODEL, alpha=0.6, label="CFG draws")
     laws.set(title="what CFG draws", xlabel="x", ylabel="density", xlim=(-2, 4))
     laws.legend(fontsize=8)
 
@@ -87,7 +87,7 @@ def cfg_discrepancy() -> Page:
         axes.plot(scales, tilt, color=TRUTH, linestyle="--", label="the tilt's variance")
         path = sampled(s_c=math.sqrt(s_c2), s_u=math.sqrt(s_u2), w=scales)
         axes.plot(scales, path, color=MODEL, label=r"$s_c^{2w} s_u^{2(1-w)}$")
-        found = np.array([spread(cfg_sample(world, float(at), 1)) for at in shown])
+        found = np.array([spread(cfg_sample(world, float(at), seed)) for seed, at in enumerate(shown)])
         axes.errorbar(
             shown, found[:, 0], yerr=found[:, 1], fmt="o", color=NOISE, ms=4, label=f"CFG, {CHAINS:,} samples"
         )
@@ -100,7 +100,8 @@ def cfg_discrepancy() -> Page:
     absent.set(title=r"$s_u < s_c$: beyond a scale no tilt exists")
     return page.say(
         """p(x|c) = N(1, 0.36) guided away from N(0, 1). CFG's flow draws neither p(x|c)^w p(x)^(1-w) nor any
-        diffusion of it: its variance is the geometric mean of the two, the tilt's the harmonic one. For w > 1 CFG is
+        diffusion of it: its variance is their geometric mean
+        of weights w and 1-w, the tilt's the harmonic one. For w > 1 CFG is
         too narrow; at w = 0 and 1 both agree. Right, variances exchanged: where w/s_c^2 + (1-w)/s_u^2 <= 0 (grey)
         there is no law to draw from, and CFG draws something all the same. Bars: two standard errors."""
     )
@@ -129,11 +130,11 @@ def inpainting_bias() -> Page:
     y_0, rho, grid = 1.5, 0.8, np.linspace(-2, 4, 400)
     laws.plot(grid, normal(grid, rho * y_0, 1 - rho**2), color=TRUTH, linestyle="--", label="exact conditional")
     label = "replacement draws"
-    laws.hist(replaced(rho, y_0, 0).numpy(), 40, density=True, color=MODEL, alpha=0.6, label=label)
+    laws.hist(replaced(rho, y_0, 10).numpy(), 25, density=True, color=MODEL, alpha=0.6, label=label)
     laws.set(title=rf"x given y = {y_0}, $\rho$ = {rho}", xlabel="x", ylabel="density", xlim=(-2, 4))
     laws.legend(fontsize=8)
     at, shown = np.linspace(0.01, 0.99, 200), np.array([0.1, 0.3, 0.5, 0.7, 0.9, 0.97])
-    found = [replaced(float(r), 1.0, 1) for r in shown]
+    found = [replaced(float(r), 1.0, seed) for seed, r in enumerate(shown)]
     means.plot(at, at, color=TRUTH, linestyle="--", label=r"exact: $\rho$")
     means.plot(at, curve("guidance.inpainting_mean", "mean")(rho=at, y_0=1.0), color=MODEL, label="claim")
     errors = [2 * float(x.std()) / math.sqrt(CHAINS) for x in found]
@@ -179,7 +180,7 @@ def dps() -> Page:
     pull.loglog(sigma, curve("guidance.dps", "dps")(**state), color=NOISE, label=r"DPS: $s^2$ alone")
     pull.set(title=rf"pull of the measurement, $\kappa$ = {kappa:g}", xlabel=r"noise $\sigma$", ylabel="score")
     at, shown = np.geomspace(0.1, 30, 200), np.array([0.1, 0.3, 1, 3, 10, 30])
-    found = [dps_sample(float(value), 3) for value in shown]
+    found = [dps_sample(float(value), seed) for seed, value in enumerate(shown)]
     means.plot(at, at / (1 + at), color=TRUTH, linestyle="--", label=r"posterior: $\kappa/(1 + \kappa)$")
     means.plot(at, curve("guidance.dps_mean", "mean")(kappa=at, y=1.0), color=MODEL, label="claim")
     errors = [2 * float(x.std()) / math.sqrt(CHAINS) for x in found]

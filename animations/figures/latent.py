@@ -40,12 +40,12 @@ def scale_factor() -> Page:
             points = slice(10, None, 30)
             left.plot(t[points], 1 / share[points] - 1, "o", color=TRUTH if scaled else hue, markersize=4)
     left.set(xlabel="time t, cosine schedule", ylabel="SNR of the noised latent", yscale="log", title="SNR")
-    right.set(xlabel="time t, cosine schedule", ylabel="Var(z | z_t) / Var z", title="What is left to denoise")
+    right.set(xlabel="time t, cosine schedule", ylabel=r"Var$(z\,|\,z_t)$ / Var $z$", title="What is left to denoise")
     left.legend(fontsize=9)
     return page.say(
         """Latents of an autoencoder come at any scale, and the SNR is Var z times what the schedule says: of wide
         latents most of the schedule hides next to nothing, of narrow ones it leaves next to nothing. Multiplied by
-        1/std(z) both follow the schedule (dashed). Dots: SNR from the posterior variance of a Gaussian latent."""
+        1/std(z) both follow the schedule (dashed). Dots: SNR by a Gaussian latent's posterior variance."""
     )
 
 

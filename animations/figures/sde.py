@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -93,6 +94,15 @@ def drawn_by_steps(noise: float, n: int = 20_000, steps: int = 1_000) -> Tensor:
     return x
 
 
+def drawn_nats(noises: Sequence[float]) -> Tensor:
+    """KL(data || model) by the variance of draws, between its 95 % limits: [3, noises]."""
+    drawn = [drawn_by_steps(noise) for noise in noises]
+    off = 1.96 * math.sqrt(2 / len(drawn[0]))  # of a Gaussian sample's variance, relative
+    variances = torch.stack([x.var() for x in drawn]) * torch.tensor([[1 - off], [1.0], [1 + off]], dtype=DOUBLE)
+    nats = backward.kl(UNIT.expand(variances.numel(), 1), variances.reshape(-1, 1)).reshape(variances.shape)
+    return torch.stack([nats.amin(0), nats[1], nats.amax(0)])
+
+
 def flow_nats(n: int = 4_000) -> tuple[float, float]:
     """E[log p - log q] and its 95 % limits, q the density of the ODE with the wrong score, by `log_likelihood`."""
     schedule, world = vp_linear(), gaussian("normal", torch.zeros(1), 1.0)
@@ -120,8 +130,9 @@ def likelihood_weighting() -> Page:
     left.fill_between(noises, loss, nats, where=list(nats > loss), color=NOISE, alpha=0.25, linewidth=0)
     left.text(0.04, 0.066, "above\nthe loss", color=NOISE, fontsize=9)
     at = (0.25, 0.5, 1.0, 1.5, 2.0)
-    variances = torch.stack([drawn_by_steps(noise).var() for noise in at])[:, None]
-    left.plot(at, backward.kl(UNIT.expand(5, 1), variances), "o", color=MODEL, label="the same, of 20,000 draws")
+    low, drawn, high = drawn_nats(at)
+    bars = (drawn - low, high - drawn)
+    left.errorbar(at, drawn, bars, fmt="o", color=MODEL, capsize=3, label="the same, of 20,000 draws, 95 % limits")
     value, error = flow_nats()
     left.errorbar([0], [value], [error], fmt="D", color=NOISE, label="the ODE's density, 95 % limits", clip_on=False)
     left.set(

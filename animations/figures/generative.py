@@ -199,7 +199,7 @@ def wasserstein_shift() -> Page:
     slope.axhline(1, color=TRUTH, linewidth=1.2)
     slope.text(2.95, 1.04, "$W_1$", ha="right")
     wide = slope.lines[0].get_ydata()  # of width 1; at width s the shift counts d/s, and slopes are 1/s times as steep
-    for at, top, hue, width in ((0.3, 2.2, MODEL, 0.1), (0.15, 2.36, NOISE, 0.03)):
+    for at, top, hue, width in ((0.3, 2.15, MODEL, 0.1), (0.22, 2.36, NOISE, 0.03)):
         slope.text(at, top, f"JS, width {width:g}: up to {np.max(wide) / width:.1f}", color=hue, fontsize=8)
     value.set(xlabel="shift d", ylabel="nats (JS), length ($W_1$)", xlim=(0, 3), ylim=(0, 1.5))
     slope.set(xlabel="shift d", ylabel="slope in d", xlim=(0, 3), ylim=(-0.05, 2.5))
@@ -210,8 +210,7 @@ def wasserstein_shift() -> Page:
         """A generator misses the data by d. W_1 is d, whatever the laws' width. JS is log 2 where laws share no
         support. Gaussians always share some, but JS is as good as log 2 at a few widths, the narrower they are the
         sooner; there its slope is all but 0, and says not which way to go. Of two point masses JS is log 2 at once.
-        Dots and squares: means of ten times 1,000 draws of each law, two standard errors; of samples W_1 is too large
-        where they overlap."""
+        Dots and squares: means of ten times 1,000 draws of each law, two standard errors."""
     )
 
 

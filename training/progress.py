@@ -1,11 +1,13 @@
-"""What a person watches while a run trains: a bar with loss, smoothed loss, speed and time left."""
+"""What a person watches while a run trains: a bar on a terminal, a line every ten seconds anywhere else, trackers."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import importlib.util
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -13,44 +15,93 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from training.recipes import Recipe
 from training.run_folder import RunFolder
 
+Tracker = Literal["tensorboard", "wandb", "trackio"]
+EVERY = 10.0  # seconds between lines where there is no terminal
+PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "trackio": ("trackio",)}
 
-class Meter:
-    """Steps a second between two calls, and seconds since the start; wall-clock time never reaches the state."""
-
-    def __init__(self, step: int) -> None:
-        self.start = self.last = time.perf_counter()
-        self.step = step
-
-    def rate(self, step: int) -> float:
-        """Steps a second since the call before."""
-        now = time.perf_counter()
-        rate = (step - self.step) / (now - self.last)
-        self.step, self.last = step, now
-        return rate
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self.start
+Show = Callable[[Mapping[str, Any]], None]
 
 
 @contextlib.contextmanager
-def progress_bar(folder: RunFolder, recipe: Recipe, step: int, quiet: bool) -> Iterator[Callable[..., None]]:
-    """A function (step, loss, smoothed loss, steps a second) that moves the bar."""
+def watched(recipe: Recipe, step: int, quiet: bool) -> Iterator[Show]:
+    """A function that shows a line of the log to whoever watches."""
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda values: None
+    elif console.is_terminal:
+        with _bar(recipe, step, console) as show:
+            yield show
+    else:
+        yield _Lines(recipe, step, console)
+
+
+def words(values: Mapping[str, Any]) -> str:
+    """A line of the log in words."""
+    told = f"loss {values['loss']:.5f}  smoothed {values['smoothed_loss']:.5f}  "
+    told += f"{values['samples_per_second']:.0f} samples/s  {values['memory_gb']:.2f} GB"
+    if values["skipped"]:
+        told += f"  {values['skipped']} steps skipped"
+    return told + (f"  MFU {values['mfu']:.0%}" if values["mfu"] is not None else "")
+
+
+@contextlib.contextmanager
+def _bar(recipe: Recipe, step: int, console: Console) -> Iterator[Show]:
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.5f}  smoothed {task.fields[smoothed]:.5f}"),
-        TextColumn("{task.fields[rate]:.0f} steps/s, {task.fields[samples]:.0f} samples/s"),
+        TextColumn("{task.fields[words]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    numbers: dict[str, Any] = {"loss": float("nan"), "smoothed": float("nan"), "rate": 0.0, "samples": 0.0}
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
-        bar = progress.add_task(recipe.name, total=recipe.steps, completed=step, **numbers)
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task(recipe.name, total=recipe.steps, completed=step, words="")
+        yield lambda values: progress.update(bar, completed=values["step"], words=words(values))
 
-        def show(step: int, loss: float, smoothed: float, rate: float) -> None:
-            progress.update(bar, completed=step, loss=loss, smoothed=smoothed, rate=rate, samples=rate * recipe.batch)
 
-        yield show
+class _Lines:
+    """The same as lines of text, no more than one in ten seconds, and the last."""
+
+    def __init__(self, recipe: Recipe, step: int, console: Console) -> None:
+        self.recipe, self.console = recipe, console
+        self.first, self.start = step, time.monotonic()
+        self.due = self.start
+
+    def __call__(self, values: Mapping[str, Any]) -> None:
+        step, now = values["step"], time.monotonic()
+        if now < self.due and step < self.recipe.steps:
+            return
+        self.due = now + EVERY
+        left = (self.recipe.steps - step) * (now - self.start) / (step - self.first)
+        told = f"{self.recipe.name} {step}/{self.recipe.steps}  {words(values)}  {left:.0f} s left"
+        self.console.print(told, highlight=False, soft_wrap=True)
+
+
+def refuse_untracked(track: str | None) -> None:
+    """ValueError for a tracker that is unknown or not installed."""
+    if track is None:
+        return
+    if track not in PACKAGES:
+        raise ValueError(f"track = {track!r}: expected one of {', '.join(PACKAGES)}")
+    if not any(importlib.util.find_spec(package) for package in PACKAGES[track]):
+        raise ValueError(f"track = {track!r} needs a package that is not installed: pip install {PACKAGES[track][0]}")
+
+
+@contextlib.contextmanager
+def tracked(accelerator: Any, folder: RunFolder, track: str | None) -> Iterator[Show]:
+    """A function that sends a line of the log to the tracker, through Accelerate."""
+    if track is None:
+        yield lambda values: None
+        return
+    settings = {
+        k: v if isinstance(v, int | float | str) else str(v) for k, v in dataclasses.asdict(folder.recipe).items()
+    }
+    accelerator.init_trackers(folder.path.name, config=settings | {"seed": folder.seed})
+    try:
+        yield lambda values: accelerator.log(
+            {name: value for name, value in values.items() if name != "step" and value is not None}, step=values["step"]
+        )
+    finally:
+        for tracker in accelerator.trackers:
+            tracker.finish()

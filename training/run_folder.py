@@ -3,6 +3,7 @@
     config.toml            hash, seed and recipe: enough to repeat the run
     metrics.jsonl          one line every `log_every` steps
     checkpoints/           see checkpoint.py
+    averages/              weight averages as they stood at some steps; see averages.py
     weights.safetensors    the trained network, written when the run is finished
     ema.safetensors        its averaged weights: the ones to sample with
     samples.png curves.png what it looks like so far
@@ -47,6 +48,10 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def averages(self) -> Path:
+        return self.path / "averages"
+
+    @property
     def weights(self) -> Path:
         return self.path / "weights.safetensors"
 
@@ -58,6 +63,12 @@ class RunFolder:
     def finished(self) -> bool:
         """True when all steps are done: the averaged weights are the last thing a run writes."""
         return self.ema.exists()
+
+    def advice(self) -> str:
+        """How to go on after this run was stopped."""
+        saved = sorted(self.checkpoints.glob("step-*"))
+        kept = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
+        return f"{kept}; go on with: seminar train --resume {self.path}"
 
 
 def default_path(recipe: Recipe, seed: int) -> Path:

@@ -1,9 +1,8 @@
 """The state of a run: everything that changes while it goes on, all of it tensors; and one step of it.
 
 Step k is a function of the state, k and the streams of k alone. Its gradient is the mean over the shares of its batch:
-processes side by side and micro-batches one after another. A step whose gradient is not finite changes nothing: the
-optimizer's kernel skips it on the device, as it does for a gradient scaler, and the count of such steps is part of the
-state.
+processes side by side and micro-batches one after another. A step whose gradient is not finite, on any process, changes
+nothing: the optimizer's kernel skips it on the device, and the count of such steps is part of the state.
 
 Accelerate gives device, precision and gradient synchronisation. Its optimizer wrapper is left out: it would cost a
 small network a quarter of the step.
@@ -12,33 +11,21 @@ small network a quarter of the step.
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
-import accelerate
 import torch
 from torch import Tensor, nn
 
-from diffusion.ema import EMA
-from diffusion.ema_profiles import power_of
-from training import recipes
+from training import optimization, recipes
+from training.averages import Averages
+from training.launch import Processes
+from training.optimization import Optimization
 from training.recipes import Recipe
 from training.streams import Streams, key
 from training.task import Batch, Evolving, Task
-
-
-def learning_rate(step: int, recipe: Recipe) -> float:
-    """lr at step 0 .. steps - 1: linear from lr/w to lr over the w = warmup * steps first ones, then a cosine to 0.
-
-    The cosine's zero falls on `steps`, one past the last step, so that every step learns something. A recipe of several
-    rounds does this in each.
-    """
-    step, steps = recipe.within_round(step)
-    rising = math.ceil(recipe.warmup * steps)
-    if step < rising:
-        return recipe.lr * (step + 1) / rising
-    return recipe.lr * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
 
 
 class State:
@@ -48,74 +35,67 @@ class State:
     as if nothing had happened, wherever between two lines the run was stopped.
     """
 
-    def __init__(self, recipe: Recipe, seed: int, accelerator: accelerate.Accelerator, built: Task) -> None:
-        self.recipe, self.accelerator, self.task = recipe, accelerator, built
+    def __init__(self, recipe: Recipe, seed: int, processes: Processes, accelerator: Any, built: Task) -> None:
+        self.recipe, self.processes, self.accelerator, self.task = recipe, processes, accelerator, built
+        self.evolving = built if isinstance(built, Evolving) else None
         with torch.random.fork_rng():
-            torch.default_generator.manual_seed(key(seed, 0, "weights"))
-            self.network = built.network().to(accelerator.device)
-        self.prepared = accelerator.prepare(self.network)
-        self.parameters = dict(self.network.named_parameters())
-        self.optimizer = torch.optim.Adam(
-            self.parameters.values(), lr=recipe.lr, betas=(recipe.beta1, recipe.beta2), fused=True
-        )
-        self.averages = {width: EMA(self.network, decay=1.0, gamma=power_of(width)) for width in recipe.ema}
+            _seed_layers(key(seed, 0, "weights"), processes.device)
+            network = _laid_out(built.network().to(processes.device))
+        self.skeleton = copy.deepcopy(network, {id(p): _weightless(p) for p in network.parameters()})
+        if recipe.compile:
+            network.compile()
+        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.prepared, optimizer = accelerator.prepare(network, optimization.unprepared(recipe, parameters))
+        self.network = accelerator.unwrap_model(self.prepared, keep_fp32_wrapper=True, keep_torch_compile=True)
+        trained = {name: tensor for name, tensor in self.network.named_parameters() if tensor.requires_grad}
+        self.optimization = Optimization(recipe, optimizer.optimizer, trained, processes.device)
+        self.averages = Averages(self.network, recipe.ema)
         self.window = {
-            name: torch.zeros((), device=accelerator.device) for name in ("loss", "steps", "skipped", "smoothed")
+            name: torch.zeros((), device=processes.device) for name in ("loss", "steps", "skipped", "smoothed")
         }
-        for parameter in self.parameters.values():
-            self.optimizer.state[parameter] = {
-                "step": torch.zeros((), device=accelerator.device),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor of the state, by name; they are the state itself, not copies."""
+        """Every tensor of the state, by name; they are the state itself, not copies, and may be sharded."""
         named = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        for width, ema in self.averages.items():
-            named |= {f"ema.{width}.{name}": tensor for name, tensor in ema.average.items()}
-        for name, parameter in self.parameters.items():
-            named |= {f"optimizer.{item}.{name}": tensor for item, tensor in self.optimizer.state[parameter].items()}
-        if isinstance(self.task, Evolving):
-            named |= {f"task.{name}": tensor for name, tensor in self.task.tensors().items()}
-        return named | {f"window.{name}": tensor for name, tensor in self.window.items()}
+        named |= {f"ema.{name}": tensor for name, tensor in self.averages.tensors().items()}
+        if self.evolving:
+            named |= {f"task.{name}": tensor for name, tensor in self.evolving.tensors().items()}
+        return named | self.optimization.tensors() | {f"window.{name}": t for name, t in self.window.items()}
 
     @torch.no_grad()
     def load(self, step: int, tensors: dict[str, Tensor]) -> None:
-        """Take the values of a checkpoint made at `step`."""
+        """Take the values of a checkpoint made at `step`, which process 0 has; the others are given none."""
         for name, tensor in self.tensors().items():
-            tensor.copy_(tensors[name])
-        for ema in self.averages.values():
-            ema.updates = step
+            if hasattr(tensor, "full_tensor"):
+                _scatter(tensor, tensors.get(name))
+            else:
+                if name in tensors:
+                    tensor.copy_(tensors[name])
+                self.processes.copy(tensor)
+        self.averages.reached(step)
 
-    def advance(self, step: int, lr: float, shares: Iterable[tuple[Batch, Streams]]) -> None:
+    def advance(self, step: int, lr: float, shares: Sequence[tuple[Batch, Streams]]) -> None:
         """One optimizer step on the shares of its batch that this process has, without waiting for the device."""
-        if isinstance(self.task, Evolving):
-            self.task.begin(self.network, step)
-        self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.accelerator.device)
+        if self.evolving:
+            self.evolving.begin(self.network, step)
+        self.optimization.forget_gradients()
+        total = torch.zeros((), device=self.processes.device)
         for i, (batch, streams) in enumerate(shares, start=1):
-            # dropout and the like draw from here
-            torch.default_generator.manual_seed(key(streams.seed, step, "layers", streams.share))
-            last = i == self.recipe.accumulate
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.prepared):
-                loss = self.task.loss(self.prepared, batch, streams) / self.recipe.accumulate
-                self.accelerator.backward(loss)
+            _seed_layers(key(streams.seed, step, "layers", streams.share), self.processes.device)
+            with contextlib.nullcontext() if i == len(shares) else self.accelerator.no_sync(self.prepared):
+                loss = self.task.loss(self.prepared, batch, streams) / len(shares)
+                self.optimization.backward(loss)
             total += loss.detach()
-        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.clip, foreach=True)
-        broken = (~torch.isfinite(norm + total)).float()
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.found_inf = broken  # type: ignore[attr-defined]
-        self.optimizer.step()
-        for ema in self.averages.values():
-            ema.update(self.network)
-        self._record(torch.where(broken > 0, 0.0, total), broken)
-
-    def _record(self, loss: Tensor, broken: Tensor) -> None:
-        self.window["loss"] += loss
-        self.window["steps"] += 1
-        self.window["skipped"] += broken
+        with torch.no_grad():
+            norm = self.optimization.norm()
+            total, seen = self.processes.mean(torch.stack((total, norm))).unbind()
+            finite = torch.isfinite(total + seen)
+            broken = (~finite).float()
+            self.optimization.step(lr, norm, broken)
+            self.averages.update()
+            self.window["loss"] += torch.where(finite, total, 0.0)
+            self.window["steps"] += 1
+            self.window["skipped"] += broken
 
     def close_window(self) -> tuple[float, float, int]:
         """(mean loss, smoothed loss, skipped steps) since the last call; the one place where the host waits."""
@@ -126,17 +106,61 @@ class State:
             self.window[name].fill_(value)
         return mean, smoothed, int(skipped)
 
+    def facts(self, seed: int) -> dict[str, Any]:
+        """What must be the same for two runs to agree bit for bit: a checkpoint says it, and resuming compares."""
+        cuda = self.processes.device.type == "cuda"
+        return {
+            "recipe": recipes.fingerprint(self.recipe),
+            "seed": seed,
+            "torch": torch.__version__,
+            "device": torch.cuda.get_device_name() if cuda else torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+            "processes": self.processes.count,
+            "distribution": self.accelerator.distributed_type.value,
+            **self.task.facts(),
+        }
 
-def facts(recipe: Recipe, seed: int, accelerator: accelerate.Accelerator) -> dict[str, Any]:
-    """What must be the same for two runs to agree bit for bit: a checkpoint says it, and resuming compares."""
-    cuda = accelerator.device.type == "cuda"
-    return {
-        "recipe": recipes.fingerprint(recipe),
-        "seed": seed,
-        "optimizer": "adam",
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name() if cuda else torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "processes": accelerator.num_processes,
-        "precision": accelerator.mixed_precision,
-    }
+    def shown(self, average: dict[str, Tensor]) -> nn.Module:
+        """A network of its own with these weights, to sample with; this one goes on untouched."""
+        network = copy.deepcopy(self.skeleton)
+        network.load_state_dict(
+            {name: tensor.to(self.processes.device) for name, tensor in average.items()}, assign=True
+        )
+        return network.eval().requires_grad_(False)
+
+
+def whole(tensors: dict[str, Tensor], main: bool) -> dict[str, Tensor]:
+    """The tensors with shards gathered on process 0, in its memory; all processes have to call. The others get none."""
+    gathered = {}
+    for name, tensor in tensors.items():
+        full = tensor.full_tensor().cpu() if hasattr(tensor, "full_tensor") else tensor
+        if main:
+            gathered[name] = full
+    return gathered
+
+
+def _scatter(tensor: Any, values: Tensor | None) -> None:
+    """Give every process its shard of what process 0 has."""
+    from torch.distributed.tensor import distribute_tensor
+
+    full = torch.empty(tensor.shape, dtype=tensor.dtype) if values is None else values
+    tensor.copy_(distribute_tensor(full.to(tensor.device), tensor.device_mesh, tensor.placements))
+
+
+def _laid_out(network: nn.Module) -> nn.Module:
+    """Channels last on a GPU, where convolutions are faster so."""
+    for parameter in network.parameters():
+        if parameter.device.type == "cuda" and parameter.ndim == 4:
+            parameter.data = parameter.data.to(memory_format=torch.channels_last)
+    return network
+
+
+def _weightless(parameter: nn.Parameter) -> nn.Parameter:
+    return nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
+
+
+def _seed_layers(value: int, device: torch.device) -> None:
+    """Seed the generator that dropout and the like draw from (torch.manual_seed takes a hundred times as long)."""
+    torch.default_generator.manual_seed(value)
+    if device.type == "cuda":
+        torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(value)

@@ -16,7 +16,7 @@ from diffusion.parameterization import PARAMETERIZATIONS
 from diffusion.schedules import SCHEDULES
 from toy.worlds import WORLDS
 from training import recipes
-from training.loop import learning_rate
+from training.optimization import learning_rate
 from training.recipes import settings, toy
 
 RING = recipes.find("toy.ring")
@@ -103,7 +103,9 @@ def test_fingerprint_sees_every_setting() -> None:
 
 
 def _other(value: float) -> float:
-    return value + 1 if isinstance(value, int) else value * 0.999
+    if isinstance(value, bool):
+        return not value
+    return value + 1 if isinstance(value, int) else value * 0.999 + 1e-7
 
 
 def test_integers_do_for_floats() -> None:

@@ -1,10 +1,15 @@
-"""A process that trains on request and may be killed: the other half of test_resume.py.
+"""A process that trains on request and may be killed: the other half of test_resume.py and test_processes.py.
 
-It imports torch once and forks for each request, a line of JSON on stdin:
-{"folder", "settings" (a new run) or null (resume), "kill": null | ["event", k] | ["step", k], "drop": null | name}.
-The child does what is asked and is killed with SIGKILL just before its k-th operation on the file system, or in the
-middle of step k; `drop` makes it forget one tensor of the checkpoint it resumes from. The answer is a line of JSON:
-{"signal", "events", "start", "step", "error"}.
+It imports torch once and forks for each request, a line of JSON on stdin; for `processes` = 2 it forks two, which find
+each other as launched ones do, through the environment. Of a request,
+
+    folder, settings       a new run of RECIPE with some settings changed, or null: resume
+    processes, workers     how many processes train together, and how many threads make batches in each
+    kill, rank             ["event", k]: process `rank` gets SIGKILL just before its k-th operation on the file system;
+                           ["step", k]: in the middle of step k; ["TERM", k]: it gets SIGTERM there instead
+    drop                   the name of a tensor of the checkpoint that it forgets to load
+
+The answer is a line of JSON: {"signals" (of every process), "events", "start", "step", "error"} (of process 0).
 """
 
 from __future__ import annotations
@@ -12,18 +17,22 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
-import accelerate
 import torch
+from accelerate.state import AcceleratorState
+from torch import nn
 
-from training import draw, durable, loop, recipes, state, streams, task
+from training import draw, durable, launch, loop, recipes, state, streams, task
+from training.families.toy import Toy
 
 RECIPE = recipes.change(
-    recipes.find("toy.ring"), steps=60, batch=16, width=8, depth=1, log_every=7, save_every=10, parameterization="eps"
-)
+    recipes.find("toy.ring"), steps=60, batch=16, width=8, depth=1, log_every=7, save_every=10, parameterization="eps",
+    ema=(0.1, 0.05), snapshots=2, sample_every=25,
+)  # fmt: skip
 FILE_SYSTEM = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
 
 
@@ -41,13 +50,13 @@ class Events:
             self.count += 1
 
 
-def kill_at_step(step: int) -> None:
-    """Die after the step's times and before its noise are drawn."""
+def send_at_step(step: int, which: signal.Signals) -> None:
+    """Get a signal after the step's times and before its noise are drawn."""
     draw = streams.Streams.__call__
 
     def deadly(self: streams.Streams, purpose: str, device: Any = None) -> torch.Generator:
         if self.step == step and purpose == "noise":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), which)
         return draw(self, purpose, device)
 
     streams.Streams.__call__ = deadly  # type: ignore[method-assign]
@@ -58,7 +67,7 @@ def forget(name: str) -> None:
     load = state.State.load
 
     def forgetful(self: state.State, step: int, tensors: dict[str, torch.Tensor]) -> None:
-        load(self, step, tensors | {name: torch.zeros_like(tensors[name])})
+        load(self, step, tensors | ({name: torch.zeros_like(tensors[name])} if tensors else {}))
 
     state.State.load = forgetful  # type: ignore[method-assign]
 
@@ -69,42 +78,84 @@ def blank(folder: Any, *_: Any) -> Path:
     return folder.path / "samples.png"
 
 
-def serve(request: dict[str, Any]) -> dict[str, Any]:
+def drop_out() -> None:
+    """Give the toy's network dropout, so that layers draw random numbers too."""
+    build = Toy.network
+
+    def leaky(self: Toy) -> nn.Module:
+        network = build(self)
+        network.network.x_in = nn.Sequential(network.network.x_in, nn.Dropout(0.1))
+        return network
+
+    Toy.network = leaky  # type: ignore[method-assign]
+
+
+def serve(request: dict[str, Any], rank: int) -> dict[str, Any]:
     kind, at = request["kill"] or (None, None)
-    if kind == "step":
-        kill_at_step(at)
+    mine = rank == request["rank"]
+    if kind in ("step", "TERM") and mine:
+        send_at_step(at, signal.SIGKILL if kind == "step" else signal.SIGTERM)
     if request["drop"]:
         forget(request["drop"])
-    draw.samples = draw.curves = blank
+    draw.curves = blank
+    Toy.preview = lambda self, network, folder: blank(folder)  # type: ignore[method-assign]
     folder = Path(request["folder"])
-    events = Events(str(folder), at if kind == "event" else None)
+    events = Events(str(folder), at if kind == "event" and mine else None)
     try:
         if request["settings"] is None:
-            outcome = loop.resume(folder, quiet=True)
+            outcome = loop.resume(folder, quiet=True, workers=request["workers"])
         else:
-            outcome = loop.train(recipes.change(RECIPE, **request["settings"]), folder, quiet=True)
-    except ValueError as error:
-        return {"signal": 0, "error": str(error)}
-    return {"signal": 0, "events": events.count, "start": outcome.start, "step": outcome.step, "error": None}
+            recipe = recipes.change(RECIPE, **request["settings"])
+            outcome = loop.train(recipe, folder, quiet=True, workers=request["workers"])
+    except (ValueError, OSError, SystemExit) as error:
+        return {"error": str(error)}
+    return {"events": events.count, "start": outcome.start, "step": outcome.step, "error": None}
+
+
+def launched(rank: int, processes: int, port: int) -> None:
+    """The environment that torchrun or accelerate would make."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    launch.join.cache_clear()
+    if processes > 1:
+        os.environ |= {
+            **{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)},
+            **{"LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+        }
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def forked(request: dict[str, Any], rank: int, port: int) -> tuple[int, int]:
+    """A child that serves the request as one of its processes: its id, and where its answer will be read."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reader)
+        launched(rank, request["processes"], port)
+        os.write(writer, json.dumps(serve(request, rank)).encode())
+        os._exit(0)
+    os.close(writer)
+    return child, reader
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    state.State(
-        RECIPE, 0, accelerate.Accelerator(), task.build(RECIPE)
-    )  # what torch imports lazily, once for all forks
+    drop_out()
+    processes = launch.join()  # what torch imports lazily, once for all forks
+    state.State(RECIPE, 0, processes, processes.accelerator(RECIPE), task.build(RECIPE))
     for line in sys.stdin:
-        reader, writer = os.pipe()
-        child = os.fork()
-        if not child:
+        request = {"processes": 1, "workers": 0, "rank": 0, "kill": None, "drop": None} | json.loads(line)
+        port = free_port()
+        children = [forked(request, rank, port) for rank in range(request["processes"])]
+        signals = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child, _ in children]
+        answers = [json.loads(os.read(reader, 65536) or b"{}") for _, reader in children]
+        for _, reader in children:
             os.close(reader)
-            os.write(writer, json.dumps(serve(json.loads(line))).encode())
-            os._exit(0)
-        os.close(writer)
-        _, status = os.waitpid(child, 0)
-        answer = json.loads(os.read(reader, 65536) or b"{}")
-        os.close(reader)
-        print(json.dumps({"signal": os.waitstatus_to_exitcode(status)} | answer), flush=True)
+        print(json.dumps({"signals": signals, "errors": [a.get("error") for a in answers]} | answers[0]), flush=True)
 
 
 if __name__ == "__main__":

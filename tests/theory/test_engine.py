@@ -600,6 +600,12 @@ MOVES = Derivative(p(x, t), t)
 IMPOSSIBLE = {
     "a density that grows": ([(MOVES, p(x, t))], "integral over x is 0, since that of the density is 1"),
     "a density that grows on the right": ([(MOVES, x * p(x, t))], "integral over x is 0"),
+    "a density with a tail that grows": ([(Derivative(p(x, t), x), p(x, t))], "falls towards x = oo"),
+    "a density with a tail that stays": ([(Derivative(p(x, t), x), -p(x, t) / (1 + exp(x)))], "falls towards x = oo"),
+    "a density with a tail that grows on the left": (
+        [(Derivative(p(x, t), x), -s * p(x, t))],
+        "falls towards x = -oo",
+    ),
     "a density that every drift moves backward": ([(MOVES, f(x, t) * Derivative(p(x, t), x))], "integral over x is 0"),
     "an increasing function that falls": (
         [(Derivative(G(t), t), -G(t))],
@@ -635,6 +641,10 @@ POSSIBLE = {
     "a density that drifts and spreads": [
         (MOVES, Derivative(p(x, t), x, 2) - Derivative(f(x, t) * p(x, t), x)),
     ],
+    "a density by its score": [(Derivative(p(x, t), x), -(x - f(t)) / s * p(x, t))],
+    "a density that is wide and far away": [(Derivative(p(x, t), x), -(x - 900) / 6400 * p(x, t))],
+    "a density by half of its score": [(Derivative(p(x, t), x), -(x + f(x)) * p(x, t))],
+    "a density of heavy tails": [(Derivative(p(x, t), x), -2 * x / (1 + x**2) * p(x, t))],
     "a density that stays": [(MOVES, Integer(0))],
     "a density drawn to its fittest": [(MOVES, p(x, t) * (sin(x) - integral(sin(x) * p(x, t), x)))],
     "an increasing function that grows": [(Derivative(G(t), t), G(t))],

@@ -2,14 +2,16 @@
 
 A supposition f_v = R is an equation of motion: it is obeyed if a random state of f's kind can be moved by it. So
 
-solved     R does not speak of f_v itself, or of a derivative that another supposition makes f_v out of
+solved     R does not speak of f_v, nor of a derivative that another supposition makes of f_v
 defined    R has a value at one random point at least
 one law    f_v = R and f_w = S give f_vw one value, R_w = S_v (two suppositions on one f_v: R = S)
 mass       of a density, moved by another argument than its first: int R dx = 0, as int f dx = 1 always
+tails      of a density, in its first argument x: the score R/f, where f is not in it, takes f to less than half from
+           x = L to 2 L and from -L to -2 L, L one of 10 .. 10^4 (far out that has to be so: f has an integral)
 slope      of a monotone function, in its first argument: R has the sign that its kind has, at one point at least
 
-Each is necessary: where no random world has it, `hypotheses cannot be met`. They are not sufficient: nobody asks how
-long the motion lasts (f' = -1 ends a positive f), or whether a density given by f_x = R decays.
+Each is necessary: where no random world has it, `hypotheses cannot be met`. They are not sufficient: the motion is not
+followed, and need not last. (V' = g^2 has no positive solution on the whole line either: it begins somewhere.)
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ from sympy.core.function import AppliedUndef
 from theory.proof import numeric, symbolic
 from theory.proof.judges import PROVED, REFUTED, Checker, Obligation, Refused, Verdict
 from theory.proof.numeric import NoConvergence, UndefinedHere
-from theory.proof.vocabulary import Suppose, kind_of
+from theory.proof.vocabulary import Suppose, kind_of, natural
 
+_FAR = 10 ** natural("k")
 _SLOPES = {"increasing": 1, "monotone": 1, "decreasing": -1, "falling": -1}
 
 
@@ -40,6 +43,7 @@ class Somewhere(Obligation):
 
     def numeric(self, checker: Checker) -> Verdict | None:
         at, found = "", ""
+        allowed = checker.quadrature if numeric.is_quadrature(self.expression) else checker.exact
         for point in numeric.points([self.expression], 2 * checker.count, checker.seed, checker.antithetic):
             at = point.words()
             try:
@@ -47,8 +51,7 @@ class Somewhere(Obligation):
             except (UndefinedHere, NoConvergence) as error:
                 found = found or str(error)
                 continue
-            exact = numeric.is_quadrature(self.expression)
-            zero = abs(value) <= (checker.quadrature if exact else checker.exact) * size
+            zero = abs(value) <= allowed * size
             if self.sign is None or (zero if self.sign == 0 else value * self.sign > 0 and not zero):
                 return Verdict(PROVED, "numeric", f"{self.why}: in one world")
             found = f"it is {sp.Float(value, 5)}"
@@ -57,11 +60,30 @@ class Somewhere(Obligation):
 
 def obligations(suppose: tuple[Suppose, ...]) -> Iterator[Obligation]:
     """What the suppositions of a claim owe, so that something obeys them all."""
+    if circle := _circle(suppose):
+        told = "; ".join(known.words() for known in circle)
+        yield Refused(f"{told}: solve for the left, which comes back on the right")
+        return  # put in for one another they would never end
     for known in suppose:
         yield from _alone(known, suppose)
     for one, other in combinations(suppose, 2):
         if one.left.expr.func == other.left.expr.func:
             yield _one_law(one, other, suppose)
+
+
+def _circle(suppose: tuple[Suppose, ...]) -> list[Suppose]:
+    """The suppositions that cannot be put in one after another: each speaks of a derivative that one explains."""
+    left = list(suppose)
+    while free := [known for known in left if not any(_explained_by(other, known.right) for other in left)]:
+        left = [known for known in left if known not in free]
+    return left
+
+
+def _explained_by(known: Suppose, e: Expr) -> bool:
+    """Whether e holds a derivative that the supposition speaks of."""
+    f, _, _, at = _parts(known)
+    found = symbolic.jets(e).atoms(AppliedUndef)
+    return any(getattr(jet.func, "base", None) == f and jet.func.order[at] > 0 for jet in found)
 
 
 def _parts(known: Suppose) -> tuple[Any, tuple[Symbol, ...], Symbol, int]:
@@ -75,21 +97,19 @@ def _alone(known: Suppose, suppose: tuple[Suppose, ...]) -> Iterator[Obligation]
     kind, right = kind_of(f), symbolic.jets(known.right, suppose)
     if kind.startswith("sequence"):
         yield Refused(f"{known.words()}: {f} is a sequence, which has no derivative")
-    elif any(_explained(jet, suppose) for jet in right.atoms(AppliedUndef)):
-        yield Refused(f"{known.words()}: solve for {known.left}, which comes back on the right")
     elif kind == "density" and at > 0:
         mass = Integral(right, (places[0], -sp.oo, sp.oo))
         yield Somewhere(f"{known.words()}: the integral over {places[0]} is 0, since that of the density is 1", mass, 0)
+    elif kind == "density" and not (score := sp.cancel(right / known.left.expr)).has(f):
+        for side in (1, -1):
+            fall = Integral(score, (places[0], side * _FAR, 2 * side * _FAR)) + sp.log(2)
+            yield Somewhere(
+                f"{known.words()}: {f} falls towards {places[0]} = {side * sp.oo}, as densities do", fall, -1
+            )
     else:
         sign = _SLOPES.get(kind) if at == 0 else None
         wanted = {None: "has a value", 1: "is positive", -1: "is negative"}[sign]
         yield Somewhere(f"{known.words()}: the right side {wanted}{f', as {f} is {kind}' if sign else ''}", right, sign)
-
-
-def _explained(jet: Expr, suppose: tuple[Suppose, ...]) -> bool:
-    """Whether a derivative is one that a supposition speaks of."""
-    base, order = getattr(jet.func, "base", None), getattr(jet.func, "order", ())
-    return any(base == f and order[at] > 0 for f, _, _, at in map(_parts, suppose))
 
 
 def _one_law(one: Suppose, other: Suppose, suppose: tuple[Suppose, ...]) -> Obligation:

@@ -17,7 +17,7 @@ from diffusion import grids
 from diffusion.phi import phi_1, phi_2, phi_3
 from diffusion.sampling import sample
 from diffusion.schedules import SCHEDULES, Schedule, discrete, linear_betas
-from diffusion.solvers import SOLVERS, Table, ddim, ddpm, dpmpp_2m, euler, heun
+from diffusion.solvers import SOLVERS, Table, consistency, ddim, ddpm, dpmpp_2m, euler, heun
 from toy.mixture import Mixture
 
 DOUBLE = torch.float64
@@ -102,6 +102,22 @@ def gaussian_moments(table: Table, schedule: Schedule, m: float, v: float) -> tu
         mean = table.state[i] * mean + table.denoised[i, 0] * (m + gain * (mean - alpha[i] * m))
         variance = (table.state[i] + table.denoised[i, 0] * gain) ** 2 * variance + table.noise[i] ** 2
     return mean, variance
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("schedule_name, end", [("cosine", 0.0), ("cosine", 0.05), ("edm", 0.0), ("flow", 0.1)])
+def test_consistency_sampling_keeps_every_law(schedule_name: str, end: float, n: int) -> None:
+    """N(0, v) with the exact function, which stretches: each state has the variance alpha^2 v + sigma^2 of its time."""
+    schedule, v = SCHEDULES[schedule_name](), 0.3
+    table = consistency(schedule, grids.uniform(n, 0.9, end))
+    alpha, sigma = schedule.alpha(table.times), schedule.sigma(table.times)
+    law = alpha**2 * v + sigma**2
+    variance = law[0]
+    for i in range(n):
+        stretch = (law[-1] / law[i]).sqrt() / alpha[-1]  # of x_t to x_e/alpha_e, along the flow
+        variance = (table.state[i] + table.denoised[i, 0] * stretch) ** 2 * variance + table.noise[i] ** 2
+        torch.testing.assert_close(variance, law[i + 1], rtol=1e-12, atol=0)
+    assert table.noise[-1] == 0  # it ends where the function ends, not in new noise
 
 
 # ------------------------------------------------------------------------------------------------ exactness

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 # command -> (module:function, what it does in a line)
 COMMANDS = {
     "verify": ("seminar.verify:main", "prove the claims, hold code and worlds against them: [ids, topics or file.py]"),
-    "show": ("seminar.show:main", "a claim line by line, its code, its worst error: topic.name, file.py or file.py::name"),
+    "show": ("seminar.show:main", "claims line by line, code, worst error: topic.name, file.py or file.py::name"),
     "list": ("seminar.listing:main", "claims [TOPIC], topics, worlds, recipes, solvers, scenes, figures"),
     "syllabus": ("seminar.syllabus:main", "what is covered, topic by topic, from what the code holds"),
     "train": ("seminar.train:main", "train a recipe: RECIPE --out DIR --steps N --seed S, or --resume DIR"),
+    "ema": ("seminar.ema:main", "the weight average of another width: RUN --width 0.13 (a run made with --snapshots N)"),
     "sample": ("seminar.sample:main", "draw samples from a finished run"),
     "evaluate": ("seminar.evaluate:main", "distances of a run's samples to the exact law, in units of the noise floor"),
     "render": ("seminar.render:main", "render lecture scenes: [WEEK] [--scene NAME] [--quality preview|lecture|4k]"),

@@ -14,6 +14,8 @@ exact denoiser with the same tables, which no amount of training gets under.
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +33,8 @@ from training.recipes import ToyRecipe
 from training.runs import Trained
 from training.sampling import Sampler
 from training.streams import Streams
+
+Progress = Callable[[str, int, int], None]
 
 DDIM_STEPS, DDPM_STEPS = 50, 200
 OPTIONS = {"ddpm": {"variance": "beta"}}  # the larger variance: with few steps the smaller one shrinks the data
@@ -82,12 +86,14 @@ def evaluate_run(
     points: int = 2_000,
     seed: int = 0,
     exact: bool = False,
+    progress: Progress | None = None,
 ) -> Report:
     """Distances of a finished run's DDIM and DDPM samples to the exact law, and its NLL gap.
 
     sets, size   independent sample sets, and samples in each; at least two sets, for the limits.
     points       fresh draws of the law at which the densities are compared.
     exact        put the law's own denoiser in the place of the trained one: what is left is the tables' doing.
+    progress     progress(stage, done, total), at every call of the network: samples moved by a step, of all there are.
     """
     if min(sets, size, points) < 2:
         raise ValueError(f"sets = {sets}, size = {size}, points = {points}: expected at least 2 of each")
@@ -95,14 +101,45 @@ def evaluate_run(
     world = worlds.make(_toy(trained).world)
     if exact:
         trained = dataclasses.replace(trained, denoiser=exact_denoiser(world, trained.schedule))
+    told = _teller(progress, total=sets * size * (ddim_steps + ddpm_steps))
+    told("noise floor", 0)
     floor = sliced.noise_floor(world, size, sets, streams("floor"))
     sampled = []
     for solver, steps in (("ddim", ddim_steps), ("ddpm", ddpm_steps)):
         sampler, generator = _sampler(trained, solver, steps), streams(solver)
-        drawn = [_draw(trained, sampler, size, generator) for _ in range(sets)]
+        drawn = []
+        for i in range(sets):
+            watched = _watched(trained, functools.partial(told, f"{solver}, set {i + 1} of {sets}"))
+            drawn.append(_draw(watched, sampler, size, generator))
+        told(f"{solver}, distances", 0)
         ratios = energy.energy_ratio(world, drawn), sliced.sliced_ratio(world, drawn, floor, streams("truth"))
         sampled.append(Sampled(sampler.coefficients.name, steps, *ratios))
+    trained = _watched(trained, lambda _: told("densities", 0))  # how many calls the solver will need, it does not know
     return Report(Path(path), tuple(sampled), nll_gap(trained, world, points, streams("points")))
+
+
+def _teller(progress: Progress | None, total: int) -> Callable[[str, int], None]:
+    """told(stage, n): n more of the total are done."""
+    done = 0
+
+    def told(stage: str, n: int) -> None:
+        nonlocal done
+        done += n
+        if progress:
+            progress(stage, done, total)
+
+    return told
+
+
+def _watched(trained: Trained, told: Callable[[int], None]) -> Trained:
+    """The same, telling the number of samples at every call of its network."""
+
+    def denoiser(x: Tensor, t: Tensor) -> Tensor:
+        answer = trained.denoiser(x, t)
+        told(len(x))
+        return answer
+
+    return dataclasses.replace(trained, denoiser=denoiser)
 
 
 def exact_denoiser(world: World, schedule: Schedule) -> Denoiser:

@@ -11,8 +11,9 @@
         yield gaussian_expectation(u), mu**2 + sigma**2
 
 Each `yield (rule, expression)` says that the expression follows from the line above by that rule; a bare expression
-starts a new chain; `part = yield let("part", expression)` names a formula. Two judges that share nothing but the
-expression tree check every step (judges.py); the kernel alone makes theorems (kernel.py).
+starts a new chain; `part = yield let("part", expression)` names a formula. A chain goes one way: >= or <=, a limit or
+an error term, among equalities. Two judges that share nothing but the expression tree check every step (judges.py), and
+that something obeys what is supposed (hypotheses.py); the kernel alone makes theorems (kernel.py).
 
 | rule                          | the line follows because                                                        |
 | ----------------------------- | ------------------------------------------------------------------------------- |

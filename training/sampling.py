@@ -14,7 +14,6 @@ Stochastic tables forget their start: they get the law of x_t itself, N(0, (alph
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +33,7 @@ class Sampler:
     spread: float
 
 
-CHUNK = 20_000  # samples moved at once
+CHUNK = 2**18  # numbers moved at once
 POWER = 0.8
 
 
@@ -83,10 +82,11 @@ def draw(denoiser: Denoiser, sampler: Sampler, shape: tuple[int, ...], n: int, g
     """n samples of the given shape, float32 [n, *shape], on the generator's device."""
     if type(n) is not int or n < 1:
         raise ValueError(f"n = {n!r}: expected an integer >= 1")
-    noise = (torch.randn(size, *shape, generator=generator, device=generator.device) for size in _sizes(n))
+    noise = (torch.randn(size, *shape, generator=generator, device=generator.device) for size in sizes(n, shape))
     return torch.cat([sampling.sample(denoiser, sampler.coefficients, sampler.spread * z, generator) for z in noise])
 
 
-def _sizes(n: int) -> Iterator[int]:
-    for start in range(0, n, CHUNK):
-        yield min(CHUNK, n - start)
+def sizes(n: int, shape: tuple[int, ...]) -> list[int]:
+    """n samples of the given shape, in parts that are moved at once."""
+    most = max(1, CHUNK // math.prod(shape))
+    return [min(most, n - start) for start in range(0, n, most)]

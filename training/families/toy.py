@@ -1,15 +1,7 @@
 """The toy family: a small network learns a world whose exact answer is known.
 
 The network predicts the row of the parameterization table that the recipe names, in units in which a small network
-finds every row equally easy (after Karras et al. 2022, section 5): with target = a x_0 + b eps, data of variance std^2,
-
-    prediction(x_t, t) = r F(x_t / s, t),    s = sqrt(alpha^2 std^2 + sigma^2),    r = sqrt(a^2 std^2 + b^2),
-
-so that F's input and its target have unit variance at any noise level, VE's included. The weight `unit` is the plain
-squared error of F itself, 1/r^2 times that of the prediction.
-
-Times are stratified: the i-th of n samples gets one of n equal parts of [earliest, latest], with one shift for all
-(Kingma et al. 2021, appendix I.1): the same law for each, and less noise in the gradient.
+finds every row equally easy (`unit` of preconditioning.py). Times are uniform and stratified (times.py).
 """
 
 from __future__ import annotations
@@ -23,37 +15,14 @@ from torch import Tensor, nn
 
 from diffusion import model, schedules
 from diffusion.losses import denoising_loss
-from diffusion.parameterization import row
-from diffusion.schedules import Schedule
-from diffusion.shapes import per_sample
 from toy import worlds
 from toy.network import Network
-from training import draw
+from training import draw, times
+from training.preconditioning import UnitVariance, target_std
 from training.recipes import Recipe, ToyRecipe
 from training.run_folder import RunFolder
 from training.streams import Streams
 from training.task import Batch
-
-
-class UnitVariance(nn.Module):
-    """r F(x_t / s, t): the network F between scales that bring its input and target to unit variance."""
-
-    def __init__(self, network: nn.Module, schedule: Schedule, kind: str, std: float) -> None:
-        super().__init__()
-        self.network, self.schedule, self.kind, self.std = network, schedule, kind, std
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        if t.ndim == 1 and t.stride(0) == 0:
-            t = t[0]  # one time, expanded for the batch: its features need computing only once
-        s = torch.hypot(self.std * self.schedule.alpha(t), self.schedule.sigma(t))
-        r = target_std(self.schedule, self.kind, self.std, t)
-        return per_sample(r, x) * self.network(x / per_sample(s, x), t)
-
-
-def target_std(schedule: Schedule, kind: str, std: float, t: Tensor) -> Tensor:
-    """r, the target's standard deviation at t; shape of t."""
-    a, b = row(kind, *schedule.kernel(t))
-    return torch.hypot(std * a, b)
 
 
 class Toy:
@@ -83,9 +52,8 @@ class Toy:
         (x0,), kind = batch, self.recipe.parameterization
         n, device = len(x0), x0.device
         eps = torch.randn(x0.shape, generator=streams("noise"), device=device)
-        shift = torch.rand((), generator=streams("time"), dtype=torch.float64, device=device)
-        strata = (torch.arange(n, dtype=torch.float64, device=device) / n + shift) % 1
-        t = (self.recipe.earliest + (self.recipe.latest - self.recipe.earliest) * strata).float()
+        u = times.strata(n, streams("time"))
+        t = (self.recipe.earliest + (self.recipe.latest - self.recipe.earliest) * u).float()
         if self.recipe.weights != "unit":
             return denoising_loss(network, self.schedule, x0, t, eps, kind, self.recipe.weights).mean()
         losses = denoising_loss(network, self.schedule, x0, t, eps, kind, "plain")

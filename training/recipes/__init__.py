@@ -19,11 +19,12 @@ from typing import Any
 
 from training.recipes.base import Recipe
 from training.recipes.distill import DISTILLATIONS
+from training.recipes.images import IMAGES, ImageRecipe
 from training.recipes.toy import TOYS, ToyRecipe
 
-__all__ = ["RECIPES", "Recipe", "ToyRecipe", "change", "find", "fingerprint", "from_table"]
+__all__ = ["RECIPES", "ImageRecipe", "Recipe", "ToyRecipe", "change", "find", "fingerprint", "from_table"]
 
-RECIPES: dict[str, Recipe] = {**TOYS, **DISTILLATIONS}
+RECIPES: dict[str, Recipe] = {**TOYS, **IMAGES, **DISTILLATIONS}
 
 
 def find(name: str) -> Recipe:

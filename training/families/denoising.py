@@ -1,0 +1,99 @@
+"""What families of denoisers share, whatever they denoise: network, loss, and the denoiser that samplers call.
+
+A batch is (x_0, t) or (x_0, t, labels): times are drawn with it on the CPU, as some laws need a search that would make
+an accelerator wait.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from diffusion import model, schedules
+from diffusion.guidance import classifier_free
+from diffusion.losses import denoising_loss
+from diffusion.model import Denoiser
+from training import networks, preconditioning, sampling, times
+from training.recipes.denoising import DenoisingRecipe
+from training.sampling import Sampler
+from training.streams import Streams
+from training.task import Batch
+
+
+class Denoising:
+    """A denoiser by a recipe; a family adds its data and what a picture of samples is."""
+
+    def __init__(self, recipe: DenoisingRecipe, shape: tuple[int, int, int]) -> None:
+        self.recipe, self.shape, self.std = recipe, shape, recipe.std
+        self.schedule = schedules.SCHEDULES[recipe.schedule]()
+        self.classes = recipe.classes
+
+    def network(self) -> nn.Module:
+        """(x_t, t, labels or nothing) -> a prediction of the recipe's parameterization."""
+        r = self.recipe
+        stock = networks.make(r, self.shape)
+        return preconditioning.around(stock, r.preconditioning, self.schedule, r.parameterization, self.std)
+
+    def timed(self, x_0: Tensor, labels: Tensor | None, streams: Streams) -> Batch:
+        """The batch of x_0 with its times, and its labels if the network is told them."""
+        t = times.draw(self.recipe, self.schedule, len(x_0), streams("time", "cpu")).float()
+        return (x_0, t) if labels is None else (x_0, t, labels)
+
+    def loss(self, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
+        """The mean weighted squared error; noise and which labels are withheld are drawn from `streams`."""
+        x_0, t, *labels = batch
+        r = self.recipe
+        told = [self._withheld(label, streams) for label in labels]
+        eps = torch.randn(x_0.shape, generator=streams("noise"), device=x_0.device)
+
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            return network(x, t, *told).float()
+
+        weights = "plain" if r.weights == "unit" else r.weights
+        losses = denoising_loss(predict, self.schedule, x_0, t, eps, r.parameterization, weights)
+        if r.weights == "unit":
+            scale = preconditioning.scale(r.preconditioning, self.schedule, r.parameterization, self.std, t)
+            losses = losses / scale**2
+        return losses.mean()
+
+    def _withheld(self, labels: Tensor, streams: Streams) -> Tensor:
+        """Labels, some of them replaced by the network's number for "not told"."""
+        drop = torch.rand(len(labels), generator=streams("label"), device=labels.device) < self.recipe.label_dropout
+        return labels.masked_fill(drop, networks.unlabelled(self.recipe))
+
+    def denoiser(self, network: nn.Module, labels: Tensor | None = None, guidance: float = 1.0) -> Denoiser:
+        """(x, t) -> E[x_0 | x_t = x], or E[x_0 | x_t = x, label]; with a weight other than 1, guided classifier-free.
+
+        labels: int64 [n], for n samples; ValueError for labels or guidance that the network knows nothing of.
+        """
+        kind = self.recipe.parameterization
+        free = model.denoiser(network, self.schedule, kind)
+        if labels is None:
+            if guidance != 1:
+                raise ValueError(f"guidance = {guidance}: guidance needs labels")
+            return free
+        self.check_labels(labels)
+        if guidance != 1 and not self.recipe.label_dropout:
+            raise ValueError(f"guidance = {guidance}: trained with label_dropout = 0, it has no unguided model")
+        told = model.denoiser(lambda x, t: network(x, t, labels), self.schedule, kind)
+        return classifier_free(told, free, guidance)
+
+    def draw(
+        self, network: nn.Module, sampler: Sampler, n: int, generator: torch.Generator,
+        labels: Tensor | None = None, guidance: float = 1.0,
+    ) -> Tensor:  # fmt: skip
+        """n samples [n, *shape], the i-th with the i-th of the labels if there are any; see `denoiser`."""
+        sizes = sampling.sizes(n, self.shape)
+        parts = [None] * len(sizes) if labels is None else labels.split(sizes)
+        drawn = (
+            sampling.draw(self.denoiser(network, part, guidance), sampler, self.shape, size, generator)
+            for part, size in zip(parts, sizes, strict=True)
+        )
+        return torch.cat(list(drawn))
+
+    def check_labels(self, labels: Tensor) -> None:
+        """ValueError unless the network was told labels, and these are among them."""
+        if not self.classes:
+            raise ValueError(f"{self.recipe.name} was trained without labels (classes = 0): it can't be asked for one")
+        if not bool(((labels >= 0) & (labels < self.classes)).all()):
+            raise ValueError(f"labels {labels.min()} to {labels.max()}: expected 0 to {self.classes - 1}")

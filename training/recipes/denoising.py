@@ -1,0 +1,91 @@
+"""Settings of a denoiser of pixels or latents: its network, what that predicts, and at which times it learns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from training.recipes.base import Recipe
+from training.recipes.settings import Between, Count, Fraction, Interior, Natural, Parameterization, Positive, Weights
+from training.recipes.settings import Schedule as ScheduleName
+
+Real = Annotated[float, Between(-1e300, 1e300)]
+MOST_CLASSES = 1000  # DiT's table of labels is of this length; its entry 1000 says "not told"
+
+
+@dataclass(frozen=True)
+class DenoisingRecipe(Recipe):
+    """What recipes of convolutional and transformer denoisers share, whatever they denoise.
+
+    The first presets of each setting suit small grey images; `channels`, `attention` and `layers` mean
+
+        unet   channels and attention of each resolution, the finest first, each half as fine as the one before;
+               `layers` residual blocks in each
+        dit    channels: (width,); attention: everywhere; `layers` transformer blocks on patches of patch x patch
+    """
+
+    classes: Natural = 0  # labels the network is told; 0: none
+    label_dropout: Fraction = 0.1  # how often a label is withheld, so that guidance has its unconditional model
+
+    network: Literal["unet", "dit"] = "unet"
+    channels: tuple[Count, ...] = (32, 64)
+    layers: Count = 2
+    attention: tuple[bool, ...] = (False, True)
+    head: Count = 32  # channels of one attention head
+    patch: Count = 2
+    dropout: Fraction = 0.0
+
+    parameterization: Parameterization = "v"
+    schedule: ScheduleName = "cosine"
+    preconditioning: Literal["none", "unit", "edm"] = "unit"  # what stands around the network: preconditioning.py
+    weights: Weights = "unit"
+    std: Positive = 0.5  # of the data, as preconditioning and samplers take it (EDM's sigma_data)
+
+    times: Literal["uniform", "chain", "lognormal", "logit_normal"] = "uniform"  # their law: times.py
+    times_mean: Real = -1.2
+    times_std: Positive = 1.2
+    earliest: Interior = 1e-3  # times are drawn between these two, and samplers run from the later one
+    latest: Interior = 0.998
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.earliest < self.latest:
+            raise ValueError(f"earliest = {self.earliest}, latest = {self.latest}: expected earliest < latest")
+        if self.classes > MOST_CLASSES:
+            raise ValueError(f"classes = {self.classes}: expected at most {MOST_CLASSES}")
+        if self.preconditioning == "edm" and self.parameterization != "x0":
+            raise ValueError(
+                f"preconditioning = 'edm', parameterization = {self.parameterization!r}: expected 'x0', which is what "
+                f"EDM's denoiser predicts"
+            )
+        (self._check_unet if self.network == "unet" else self._check_dit)()
+
+    def _check_unet(self) -> None:
+        if len(self.attention) != len(self.channels):
+            raise ValueError(
+                f"attention = {self.attention}, channels = {self.channels}: expected one of each for every resolution"
+            )
+        attending = [channels for channels, attends in zip(self.channels, self.attention, strict=True) if attends]
+        for channels in (
+            *attending,
+            self.channels[-1],
+        ):  # between the way down and the way up there always is attention
+            if channels % self.head:
+                raise ValueError(f"channels = {channels}, head = {self.head}: expected a multiple of head")
+
+    def _check_dit(self) -> None:
+        if len(self.channels) != 1:
+            raise ValueError(f"channels = {self.channels}: expected one number, the width of a dit")
+        if self.channels[0] % self.head:
+            raise ValueError(f"channels = {self.channels[0]}, head = {self.head}: expected a multiple of head")
+
+    def check_size(self, size: int) -> None:
+        """ValueError unless the network can work on size x size."""
+        if self.network == "dit" and size % self.patch:
+            raise ValueError(f"size = {size}, patch = {self.patch}: expected patches to fill the image")
+        halved = 2 ** (len(self.channels) - 1)
+        if self.network == "unet" and size % halved:
+            raise ValueError(
+                f"size = {size}: expected a multiple of {halved}, as a unet of {len(self.channels)} resolutions halves "
+                f"it {len(self.channels) - 1} times"
+            )

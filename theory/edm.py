@@ -154,10 +154,11 @@ state, slope = function("x"), function("G")
 
 @claim("edm.heun_order", source="Karras et al. 2022, sec. 3 and app. D.1", covers="edm.heun_order")
 def heun_order():
-    """Heun on dx/dsigma = (x - D)/sigma, from sigma down to (1 - h) sigma: local error O(h^3), global order 2, sharp.
+    """Heun on dx/dsigma = (x - D)/sigma: local error O(h^3) for any D; global order 2, sharp, for D linear in x.
 
-    Near the solution x(sigma) the denoiser is D(y, sigma) = x - sigma x' + (y - x) G(y, sigma), so G = dD/dx on it and
-    (1 - G)/sigma is the field's slope. Globally: D = (1 - c) x from sigma = 1 to exp(-L), where x = sigma^c.
+    A step goes from sigma down to (1 - h) sigma. Near the solution x(sigma) the denoiser is D(y, sigma) = x - sigma x'
+    + (y - x) G(y, sigma), so G = dD/dx on it and (1 - G)/sigma is the field's slope. Globally: D = (1 - c) x from
+    sigma = 1 to exp(-L), where x = sigma^c.
     """
     start, end = state(sigma), state((1 - h) * sigma)
     rate = Derivative(start, sigma)

@@ -355,8 +355,9 @@ K, S, D_frozen, gap = function("K"), function("S"), function("D"), function("gap
 def likelihood_weighting():
     """KL(data || the SDE's law) <= KL at T + int_0^T S' dt, S' = (g^2/2) E_p (s - score_p)^2 the weighted loss.
 
-    First what KL does at one time, by sde.kl_model with lambda = 1: it falls by the weighted loss or less. Then over
-    time, K being KL(p_t || q_t), S' the loss and gap^2 what that inequality leaves. What this bounds is -E log q, KL
+    Two lines of thought, joined by the hypothesis. At one time, by sde.kl_model with lambda = 1, KL falls by the
+    weighted loss or less. Over time K is KL(p_t || q_t), S' the loss, and the hypothesis is that inequality with what
+    it leaves, a square, written out. What this bounds is -E log q, KL
     plus the data's entropy. With noise lambda g the loss counts (lambda + 1/lambda)^2/4 times, and for the ODE the
     bound is lost (sde.ode_exceeds).
     """
@@ -474,10 +475,11 @@ def sampler_error():
     """KL(data || sampler) <= prior mismatch K(0) + score error int S' dt + discretisation error int D' dt.
 
     The sampler runs the reversed SDE with its score s kept from the last grid point: its drift errs by g^2 (e + d), e
-    the score's error there and d the change of the true score since. Given the last grid point the sampler is an SDE,
-    so what KL does at one time is the first chain, by sde.kl_drifts; with sde.kl_chain_rule it is what the KL of grid
-    points and present, K, does. Then over time, t the sampler's: S' = g^2 E e^2, D' = g^2 E d^2, and gap^2 is what the
-    inequalities leave. Of pairs to the last place alone, KL falls again. No Lipschitz constant: it only bounds D'.
+    the score's error there and d the change of the true score since. Two lines of thought, joined by the hypothesis.
+    At one time, given the last grid point, the sampler is an SDE: what its KL does is the first chain, by
+    sde.kl_drifts, and by sde.kl_chain_rule that is what K does, the KL of grid points and present. Over time, t the
+    sampler's, S' = g^2 E e^2 and D' = g^2 E d^2; the hypothesis is that inequality with what it leaves, a square,
+    written out. Of pairs to the last place alone, KL falls again. No Lipschitz constant: it only bounds D'.
     """
     e, d = score_error(x), frozen_error(x)
     wrong = velocity(a_x - G**2 * (e + d), G**2, S_q)

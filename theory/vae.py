@@ -424,9 +424,9 @@ def leave_one_out():
 def iwae_monotone():
     """L_K = E log(mean of K weights) grows with K: L_(K+1) - L_K is a divergence, KL(p || q).
 
-    y ~ p is all that is drawn: K + 1 weights, of mean g(y), and which of them to leave out. What is left has the mean
-    g q/p, a leave-one-out mean, and is K independent weights: E log of it is L_K. That q is a density is the claim
-    before this one: at given weights q/p averages to 1 over the one left out.
+    Said of one real y ~ p, which stands for all that is drawn: K + 1 weights, of mean g(y), and which of them to leave
+    out. What is left has the mean g q/p, a leave-one-out mean, and is K independent weights: E log of it is L_K. That
+    q is a density is the claim before this one: at given weights q/p averages to 1 over the one left out.
     """
     yield integral(p(y) * log(g(y) * q(y) / p(y)), y)
     divergence = integral(p(y) * (log(p(y)) - log(q(y))), y)

@@ -369,6 +369,25 @@ def channel():
     yield algebra, -Derivative(y * kernel + Derivative(kernel, y), y) / (2 * s)
 
 
+p_x0, log_q = function("p", kind="density"), real("log_q")
+heard = normal(y, sqrt(s) * x, 1)  # y given x_0 = x
+
+
+@claim("vdm.information", source="Guo et al. 2005, sec. II; Cover & Thomas 2006, eq. 8.48", covers="vdm.i_mmse")
+def information():
+    """I(x_0; y), the mean of KL(law of y given x_0 || law of y), is the entropy of y less the noise's.
+
+    First at each y, log_q the logarithm of its law q = E over x_0 of the channel's: summed over y, the last term is the
+    entropy of y. Then the other one, summed over y instead (Fubini): minus the noise's entropy, at every x_0 = x.
+    """
+    yield integral(p_x0(x) * heard * (log_normal(y, sqrt(s) * x, 1) - log_q), x)
+    law_of_y = integral(p_x0(x) * heard, x)
+    yield algebra, integral(p_x0(x) * heard * log_normal(y, sqrt(s) * x, 1), x) - law_of_y * log_q
+
+    yield E(log_normal(sqrt(s) * x + u, sqrt(s) * x, 1), u)
+    yield gaussian_expectation(u), -(1 + log(2 * pi)) / 2
+
+
 @claim(
     "vdm.i_mmse",
     source="Guo et al. 2005, thm 1",
@@ -378,8 +397,8 @@ def channel():
 def i_mmse():
     """I-MMSE: d I(x_0; sqrt(s) x_0 + eps)/ds = mmse(s)/2, for a vdm.channel of any input.
 
-    I = h(y) - h(eps), the entropy of y less the noise's. mmse is the mean over y of Var(x_0 | y) = (1 + (log q)_yy)/s:
-    score.tweedie_second at alpha = sqrt(s), sigma = 1.
+    I = h(y) - h(eps), the entropy of y less the noise's (vdm.information). mmse is the mean over y of
+    Var(x_0 | y) = (1 + (log q)_yy)/s: score.tweedie_second at alpha = sqrt(s), sigma = 1.
     """
     information = -integral(law(y, s) * log(law(y, s)), y) - (1 + log(2 * pi)) / 2
     yield Derivative(information, s)

@@ -14,19 +14,19 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusion.model import Denoiser
 from diffusion.schedules import Schedule
 from toy import worlds
 from training import durable, run_folder, sampling
-from training.recipes import Recipe, ToyRecipe
+from training.recipes import ToyRecipe
 from training.run_folder import RunFolder
-from training.sampling import Sampler
 from training.streams import Streams
+from training.task import Distilled
 
 BLUE, ORANGE = "#0072B2", "#E69F00"
-POINTS = 4000
+POINTS, IMAGES = 4000, 64  # in a preview
 GAP = 96  # grey between the images of a grid
 SHARP = 800  # pixels up to which a small picture is enlarged
 
@@ -43,17 +43,13 @@ def samples(
     return compare(drawn, recipe.world, folder.path / "samples.png", f"{recipe.name}, DDIM, 50 steps", streams("truth"))
 
 
-def distilled(
-    folder: RunFolder, data: Recipe, denoiser: Denoiser, sampler: Sampler, shape: tuple[int, ...], n: int = POINTS
-) -> Path:
-    """samples.png: n samples of a distilled run by its own sampler, beside n draws from the law of its data."""
-    if not isinstance(data, ToyRecipe):
-        raise ValueError(f"{data.name}: no picture is known for these data")
-    streams = Streams(folder.seed, folder.recipe.steps)
-    drawn = sampling.draw(denoiser, sampler, shape, n, streams("preview"))
-    table = sampler.coefficients
-    title = f"{folder.recipe.name}, {table.name}, {len(table)} steps"
-    return compare(drawn, data.world, folder.path / "samples.png", title, streams("truth"))
+def distilled(folder: RunFolder, task: Distilled, network: nn.Module) -> Path:
+    """samples.png: samples of a distilled run by its own sampler."""
+    streams, sampler = Streams(folder.seed, folder.recipe.steps), task.sampler()
+    n = POINTS if len(task.shape) == 1 else IMAGES
+    drawn = sampling.draw(task.denoiser(network), sampler, task.shape, n, streams("preview"))
+    title = f"{folder.recipe.name}, {sampler.coefficients.name}, {len(sampler.coefficients)} steps"
+    return task.picture(drawn, folder.path / "samples.png", title, streams("truth"))
 
 
 def compare(drawn: Tensor, world: str, path: Path, title: str, generator: torch.Generator) -> Path:

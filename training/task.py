@@ -11,7 +11,7 @@ import importlib
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from diffusion.model import Denoiser
 from diffusion.schedules import Schedule
@@ -71,7 +71,7 @@ class Prepared(Task, Protocol):
 
 @runtime_checkable
 class Generative(Task, Protocol):
-    """A task whose network is a denoiser that samples can be drawn with."""
+    """A task whose network is a denoiser that samples can be drawn with; the first tensor of its batches is x_0."""
 
     schedule: Schedule
     std: float  # of the data, per coordinate
@@ -79,6 +79,28 @@ class Generative(Task, Protocol):
 
     def denoiser(self, network: nn.Module) -> Denoiser:
         """(x, t) -> E[x_0 | x_t = x] by the network."""
+        ...
+
+    def picture(self, drawn: Tensor, path: Path, title: str, generator: Generator) -> Path:
+        """A PNG of samples [n, *shape], with as many draws of the truth if there are any to be had."""
+        ...
+
+
+@runtime_checkable
+class Conditional(Generative, Protocol):
+    """A generative task that may be asked for samples of a class."""
+
+    classes: int  # 0: for none
+
+    def denoiser(self, network: nn.Module, labels: Tensor | None = None, guidance: float = 1.0) -> Denoiser:
+        """(x, t) -> E[x_0 | x_t = x, label] for as many x as there are labels, guided classifier-free by a weight."""
+        ...
+
+    def draw(
+        self, network: nn.Module, sampler: Sampler, n: int, generator: Generator,
+        labels: Tensor | None = None, guidance: float = 1.0,
+    ) -> Tensor:  # fmt: skip
+        """n samples [n, *shape], each of its label if there are any."""
         ...
 
 

@@ -78,9 +78,16 @@ class Student:
     def sampler(self, steps: int | None = None) -> Sampler:
         raise NotImplementedError
 
+    def loss(self, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
+        raise NotImplementedError
+
     def preview(self, network: nn.Module, folder: RunFolder) -> Path:
         """samples.png in the run folder: what the student draws, beside the truth."""
-        return draw.distilled(folder, self.data, self.denoiser(network), self.sampler(), self.shape)
+        return draw.distilled(folder, self, network)
+
+    def picture(self, drawn: Tensor, path: Path, title: str, generator: torch.Generator) -> Path:
+        """The teacher's own kind."""
+        return self.teacher.task.picture(drawn, path, title, generator)
 
 
 class Follower(Student):
@@ -125,7 +132,7 @@ class Progressive(Follower):
 
     def loss(self, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
         """Over the student's steps, equally likely, each from the law of x_t at its start."""
-        (x_0,) = batch
+        x_0 = batch[0]
         times = self.grid[:: 2 ** self.recipe.round_of(streams.step)].to(x_0.device)  # of the round's teacher
         chosen = torch.randint(len(times) // 2, (len(x_0),), generator=streams("time"), device=x_0.device)
         t, u, s = (times[2 * chosen + k] for k in range(3))
@@ -169,7 +176,7 @@ class Consistency(Follower):
 
     def loss(self, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
         """Over the grid's neighbours, equally likely."""
-        (x_0,) = batch
+        x_0 = batch[0]
         levels = self.levels.to(x_0.device)
         upper = torch.randint(1, len(levels), (len(x_0),), generator=streams("time"), device=x_0.device)
         level, h = levels[upper], levels[upper] - levels[upper - 1]

@@ -21,9 +21,7 @@ from training.run_folder import RunFolder
 from training.streams import Streams
 from training.task import Batch
 
-GRID = 64  # samples of a preview without labels
-PER_CLASS = 8
-STEPS = 20
+PER_CLASS, STEPS = 8, 20  # of a preview
 
 
 class Images(Denoising):
@@ -63,15 +61,15 @@ class Images(Denoising):
         """samples.png in the run folder: a grid of samples, by 20 steps of Heun; one row for each class, if told."""
         device = next(network.parameters()).device
         labels = torch.arange(self.classes, device=device).repeat_interleave(PER_CLASS) if self.classes else None
-        n = GRID if labels is None else len(labels)
+        n = draw.IMAGES if labels is None else len(labels)
         sampler = sampling.sampler(self.schedule, "heun", STEPS, self.recipe.latest, self.std)
         generator = Streams(folder.seed, self.recipe.steps, device=device)("preview")
         drawn = self.draw(network, sampler, n, generator, labels)
-        return self.picture(drawn, folder.path / "samples.png", labels)
+        return draw.grid(pixels.to_uint8(drawn), folder.path / "samples.png", labels)
 
-    def picture(self, drawn: Tensor, path: Path, labels: Tensor | None = None) -> Path:
-        """A PNG of samples [n, channels, size, size]: a grid, one row for each label if these are given."""
-        return draw.grid(pixels.to_uint8(drawn), path, labels)
+    def picture(self, drawn: Tensor, path: Path, title: str, generator: torch.Generator) -> Path:
+        """A grid of the samples."""
+        return draw.grid(pixels.to_uint8(drawn), path)
 
 
 def build(recipe: Recipe) -> Images:

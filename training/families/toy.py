@@ -66,6 +66,10 @@ class Toy:
         """samples.png in the run folder: what the network generates so far, beside the truth."""
         return draw.samples(folder, self.recipe, self.schedule, self.std, self.denoiser(network))
 
+    def picture(self, drawn: Tensor, path: Path, title: str, generator: torch.Generator) -> Path:
+        """Samples beside as many draws of the world."""
+        return draw.compare(drawn, self.recipe.world, path, title, generator)
+
 
 def standard_deviation(world: worlds.World) -> float:
     """Root mean square, over coordinates, of the data's standard deviations: the posterior's where nothing is seen."""

@@ -92,7 +92,8 @@ def _train() -> Done:
 
 
 def _draw() -> Done:
-    from training.evaluate import evaluate_run, sample_run
+    from training.evaluate import evaluate_run
+    from training.runs import sample_run
 
     picture = Path("out/demo-samples.png")
     sample_run(_run(), out=picture)

@@ -18,34 +18,35 @@ class Sample:
 
     run: Annotated[Path, tyro.conf.Positional]
     """The run's folder."""
-    n: int = 20_000
-    """How many."""
-    solver: str = "ddim"
-    """A solver of `seminar list solvers`."""
-    steps: int = 50
-    """Steps of the solver."""
+    n: int | None = None
+    """How many: 20000 points, or 64 images, when left out."""
+    solver: str | None = None
+    """A solver of `seminar list solvers`; ddim, or what a distilled run was made for, when left out."""
+    steps: int | None = None
+    """Steps of the solver; 50, or what a distilled run was made for, when left out."""
     seed: int = 0
     """Seed of the draws."""
+    label: int | None = None
+    """Draw this class alone, from a run that was told labels."""
+    guidance: float = 1.0
+    """Classifier-free guidance towards the label: 1 is the conditional model, 0 the unconditional one."""
     out: Path = Path("out/samples.png")
     """The picture; the draws go beside it as .npy."""
 
 
 def main(args: Sequence[str]) -> int:
     options = parse(Sample, "sample", args)
-    from diffusion.solvers import SOLVERS
+    import dataclasses
 
-    if options.solver not in SOLVERS:
-        raise ValueError(f"--solver {options.solver}: expected one of {', '.join(SOLVERS)}")
-    if options.n < 1 or options.steps < 1:
-        raise ValueError(f"--n {options.n} --steps {options.steps}: expected at least 1 of each")
     import numpy as np
     from rich.console import Console
 
-    from training.evaluate import sample_run
+    from training.runs import sample_run
 
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    drawn = sample_run(options.run, options.n, options.solver, options.steps, options.seed, options.out)
+    values = {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if f.name != "run"}
+    drawn = sample_run(options.run, **values)
     array = options.out.with_suffix(".npy")
     np.save(array, drawn.numpy())
-    Console().print(f"{options.n} samples: {options.out}, {array}", highlight=False, soft_wrap=True)
+    Console().print(f"{len(drawn)} samples: {options.out}, {array}", highlight=False, soft_wrap=True)
     return 0

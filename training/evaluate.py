@@ -28,7 +28,7 @@ from diffusion.schedules import Schedule
 from toy import energy, sliced, worlds
 from toy.estimate import Estimate, estimate
 from toy.world import World
-from training import draw, runs, sampling
+from training import runs, sampling
 from training.recipes import ToyRecipe
 from training.runs import Trained
 from training.sampling import Sampler
@@ -57,24 +57,6 @@ class Report:
     run: Path
     sampled: tuple[Sampled, ...]
     nll_gap: Estimate
-
-
-def sample_run(
-    path: Path | str,
-    n: int = 20_000,
-    solver: str = "ddim",
-    steps: int = DDIM_STEPS,
-    seed: int = 0,
-    out: Path | str | None = None,
-) -> Tensor:
-    """n samples [n, 2] of a finished run by its averaged weights; `out` names a PNG that shows them beside truth."""
-    trained = runs.load(path)
-    streams = Streams(seed, 0)
-    drawn = _draw(trained, _sampler(trained, solver, steps), n, streams("samples"))
-    if out is not None:
-        title = f"{trained.recipe.name}, {solver}, {steps} steps"
-        draw.compare(drawn, _toy(trained).world, Path(out), title, streams("truth"))
-    return drawn
 
 
 def evaluate_run(

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
-from torch import nn
+import torch
+from torch import Generator, Tensor, nn
 
 from diffusion.model import Denoiser
 from diffusion.schedules import Schedule
@@ -16,9 +17,11 @@ from training import run_folder, sampling
 from training.recipes import Recipe
 from training.run_folder import RunFolder
 from training.sampling import Sampler
-from training.task import Distilled, Generative, build
+from training.streams import Streams
+from training.task import Conditional, Distilled, Generative, build
 
 DEFAULT_SOLVER, DEFAULT_STEPS = "ddim", 50
+POINTS, IMAGES = 20_000, 64  # drawn if nothing is said
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,17 @@ class Trained:
     def latest(self) -> float:
         """The time up to which it was trained, where its samplers start."""
         return _time(self.recipe, "latest")
+
+    def draw(
+        self, sampler: Sampler, n: int, generator: Generator, label: int | None = None, guidance: float = 1.0
+    ) -> Tensor:
+        """n samples [n, *shape], of one class if a label is given; ValueError if the run knows no labels."""
+        if label is None and guidance == 1:
+            return sampling.draw(self.denoiser, sampler, self.task.shape, n, generator)
+        if not isinstance(self.task, Conditional):
+            raise ValueError(f"{self.recipe.name} knows no labels: leave out label and guidance")
+        labels = None if label is None else torch.full((n,), label, device=generator.device)
+        return self.task.draw(self.network, sampler, n, generator, labels, guidance)
 
     def sampler(self, solver: str | None = None, steps: int | None = None, **options: Any) -> Sampler:
         """The table of a solver, and where to start it: DDIM in 50 steps if nothing is asked for.
@@ -80,3 +94,24 @@ def load(path: Path | str, weights: Literal["ema", "last"] = "ema") -> Trained:
         raise ValueError(f"{file} does not fit {folder.recipe.name}: {' '.join(str(error).split())[:200]}") from None
     network.eval().requires_grad_(False)
     return Trained(built.denoiser(network), built.schedule, folder.recipe, built.std, folder, built, network)
+
+
+def sample_run(
+    path: Path | str,
+    n: int | None = None,
+    solver: str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    label: int | None = None,
+    guidance: float = 1.0,
+    out: Path | str | None = None,
+) -> Tensor:
+    """n samples of a finished run by its averaged weights, as its data are given; shown in a PNG if `out` names one."""
+    trained, streams = load(path), Streams(seed, 0)
+    sampler = trained.sampler(solver, steps)
+    n = (POINTS if len(trained.task.shape) == 1 else IMAGES) if n is None else n
+    drawn = trained.draw(sampler, n, streams("samples"), label, guidance)
+    if out is not None:
+        title = f"{trained.recipe.name}, {sampler.coefficients.name}, {len(sampler.coefficients)} steps"
+        trained.task.picture(drawn, Path(out), title, streams("truth"))
+    return trained.task.as_data(drawn)

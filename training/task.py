@@ -81,6 +81,10 @@ class Generative(Task, Protocol):
         """(x, t) -> E[x_0 | x_t = x] by the network."""
         ...
 
+    def as_data(self, drawn: Tensor) -> Tensor:
+        """Samples [n, *shape] as the data are given: pixels in uint8, say."""
+        ...
+
     def picture(self, drawn: Tensor, path: Path, title: str, generator: Generator) -> Path:
         """A PNG of samples [n, *shape], with as many draws of the truth if there are any to be had."""
         ...

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from diffusion.schedules import SCHEDULES, cosine
 from toy import worlds
-from training import draw, evaluate, loop, recipes, sampling
+from training import draw, evaluate, loop, recipes, runs, sampling
 from training.families.toy import Toy, standard_deviation
 from training.recipes import ToyRecipe
 from training.streams import Streams
@@ -112,7 +112,7 @@ def test_any_row_of_the_table_learns(kind: str, schedule: str, tmp_path: Path, m
         lr=1e-2, log_every=25,
     )  # fmt: skip
     assert loop.train(recipe, tmp_path / "run", quiet=True).loss < 0.93
-    drawn = evaluate.sample_run(tmp_path / "run", n=2000, steps=20)
+    drawn = runs.sample_run(tmp_path / "run", n=2000, steps=20)
     assert drawn.shape == (2000, 2)
     # After 100 steps eps on vp_linear draws 1.4 to 2.0: an error in eps at t = 1 comes out 1/alpha(1) = 152-fold.
     assert drawn.std() == pytest.approx(1.005, abs=0.15)  # the law's
@@ -121,7 +121,7 @@ def test_any_row_of_the_table_learns(kind: str, schedule: str, tmp_path: Path, m
 def test_pictures(tmp_path: Path) -> None:
     recipe = recipes.change(recipes.find("toy.ring"), steps=2, batch=8, width=4, depth=1, log_every=1)
     folder = loop.train(recipe, tmp_path / "run", quiet=True).folder
-    evaluate.sample_run(folder, n=20, steps=3, out=tmp_path / "drawn.png")
+    runs.sample_run(folder, n=20, steps=3, out=tmp_path / "drawn.png")
     for path in (folder / "samples.png", folder / "curves.png", tmp_path / "drawn.png"):
         assert path.read_bytes().startswith(b"\x89PNG")
 

@@ -85,6 +85,9 @@ class Student:
         """samples.png in the run folder: what the student draws, beside the truth."""
         return draw.distilled(folder, self, network)
 
+    def as_data(self, drawn: Tensor) -> Tensor:
+        return self.teacher.task.as_data(drawn)
+
     def picture(self, drawn: Tensor, path: Path, title: str, generator: torch.Generator) -> Path:
         """The teacher's own kind."""
         return self.teacher.task.picture(drawn, path, title, generator)

@@ -65,11 +65,15 @@ class Images(Denoising):
         sampler = sampling.sampler(self.schedule, "heun", STEPS, self.recipe.latest, self.std)
         generator = Streams(folder.seed, self.recipe.steps, device=device)("preview")
         drawn = self.draw(network, sampler, n, generator, labels)
-        return draw.grid(pixels.to_uint8(drawn), folder.path / "samples.png", labels)
+        return draw.grid(self.as_data(drawn), folder.path / "samples.png", labels)
+
+    def as_data(self, drawn: Tensor) -> Tensor:
+        """uint8 pixels."""
+        return pixels.to_uint8(drawn)
 
     def picture(self, drawn: Tensor, path: Path, title: str, generator: torch.Generator) -> Path:
         """A grid of the samples."""
-        return draw.grid(pixels.to_uint8(drawn), path)
+        return draw.grid(self.as_data(drawn), path)
 
 
 def build(recipe: Recipe) -> Images:

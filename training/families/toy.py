@@ -66,6 +66,10 @@ class Toy:
         """samples.png in the run folder: what the network generates so far, beside the truth."""
         return draw.samples(folder, self.recipe, self.schedule, self.std, self.denoiser(network))
 
+    def as_data(self, drawn: Tensor) -> Tensor:
+        """The points themselves."""
+        return drawn
+
     def picture(self, drawn: Tensor, path: Path, title: str, generator: torch.Generator) -> Path:
         """Samples beside as many draws of the world."""
         return draw.compare(drawn, self.recipe.world, path, title, generator)

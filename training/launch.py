@@ -60,9 +60,7 @@ class Processes:
             atexit.register(_leave)
 
     def accelerator(self, recipe: Recipe, track: str | None = None, folder: Path | None = None) -> Any:
-        """Accelerate as the recipe wants it; ValueError for a precision that the device has not."""
-        if recipe.precision == "fp16" and self.device.type == "cpu":
-            raise ValueError("precision = 'fp16' needs a GPU: on the CPU there are 'bf16' and 'float32'")
+        """Accelerate as the recipe wants it, its trackers writing to the run's folder."""
         AcceleratorState._reset_state()  # else the precision of this process's last run would be kept
         # From three processes on, the order of a sum depends on how DDP packs gradients, and it packs them anew after
         # the first step of every start unless it looks for unused ones: a resumed run would differ in the last bit.
@@ -75,7 +73,9 @@ class Processes:
         )
 
     def share(self, recipe: Recipe) -> int:
-        """Samples in one micro-batch of one process; ValueError when the batch can't be cut so."""
+        """Samples in one micro-batch of one process; ValueError when this recipe can't be trained here."""
+        if recipe.precision == "fp16" and self.device.type == "cpu":
+            raise ValueError("precision = 'fp16' needs a GPU: on the CPU there are 'bf16' and 'float32'")
         cuts = self.count * recipe.accumulate
         if recipe.batch % cuts:
             raise ValueError(

@@ -4,6 +4,7 @@ It imports torch once and forks for each request, a line of JSON on stdin; for `
 each other as launched ones do, through the environment. Of a request,
 
     folder, settings       a new run of RECIPE with some settings changed, or null: resume
+    recipe                 the name of another recipe to change, in its place
     processes, workers     how many processes train together, and how many threads make batches in each
     kill, rank             ["event", k]: process `rank` gets SIGKILL just before its k-th operation on the file system;
                            ["step", k]: in the middle of step k; ["TERM", k]: it gets SIGTERM there instead
@@ -51,11 +52,11 @@ class Events:
 
 
 def send_at_step(step: int, which: signal.Signals) -> None:
-    """Get a signal after the step's times and before its noise are drawn."""
+    """Get a signal in the middle of a step: where its loss draws its times."""
     draw = streams.Streams.__call__
 
     def deadly(self: streams.Streams, purpose: str, device: Any = None) -> torch.Generator:
-        if self.step == step and purpose == "noise":
+        if self.step == step and purpose == "time":
             os.kill(os.getpid(), which)
         return draw(self, purpose, device)
 
@@ -97,7 +98,7 @@ def serve(request: dict[str, Any], rank: int) -> dict[str, Any]:
         send_at_step(at, signal.SIGKILL if kind == "step" else signal.SIGTERM)
     if request["drop"]:
         forget(request["drop"])
-    draw.curves = blank
+    draw.curves = draw.distilled = blank
     Toy.preview = lambda self, network, folder: blank(folder)  # type: ignore[method-assign]
     folder = Path(request["folder"])
     events = Events(str(folder), at if kind == "event" and mine else None)
@@ -105,7 +106,8 @@ def serve(request: dict[str, Any], rank: int) -> dict[str, Any]:
         if request["settings"] is None:
             outcome = loop.resume(folder, quiet=True, workers=request["workers"])
         else:
-            recipe = recipes.change(RECIPE, **request["settings"])
+            asked = recipes.find(request["recipe"]) if request["recipe"] else RECIPE
+            recipe = recipes.change(asked, **request["settings"])
             outcome = loop.train(recipe, folder, quiet=True, workers=request["workers"])
     except (ValueError, OSError, SystemExit) as error:
         return {"error": str(error)}
@@ -148,7 +150,7 @@ def main() -> None:
     processes = launch.join()  # what torch imports lazily, once for all forks
     state.State(RECIPE, 0, processes, processes.accelerator(RECIPE), task.build(RECIPE))
     for line in sys.stdin:
-        request = {"processes": 1, "workers": 0, "rank": 0, "kill": None, "drop": None} | json.loads(line)
+        request = {"recipe": None, "processes": 1, "workers": 0, "rank": 0, "kill": None, "drop": None} | json.loads(line)
         port = free_port()
         children = [forked(request, rank, port) for rank in range(request["processes"])]
         signals = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child, _ in children]

@@ -33,7 +33,7 @@ class Verify:
     json: Path | None = None
     """Write the report as JSON to this path."""
     html: Path | None = None
-    """Write the report as one page to this path, to be opened from there."""
+    """Write the report as one page to this path, with the mutants of earlier runs as far as they are kept."""
     jobs: int = os.cpu_count() or 1
     """Processes to work in."""
     vary_seed: bool = False
@@ -106,6 +106,8 @@ def report(outcomes: Mapping[str, Outcome], options: Verify, seed: int, keep: bo
     if options.html is not None:
         from verify.page.build import build
 
+        if mutants is None:
+            reports.recall_mutants(whole)
         build(whole, options.html)
     for shown in (*whole.tables(), *extra):
         console.print(shown, soft_wrap=isinstance(shown, Text) and not console.is_terminal)  # one line is one to grep

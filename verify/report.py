@@ -20,7 +20,7 @@ from rich.text import Text
 from theory.proof import session
 from theory.proof.cache import ROOT
 from theory.proof.session import Outcome
-from verify.work import Progress, Unit, perform
+from verify.work import Progress, Unit, kept, perform
 
 UNDECIDED_ALLOWED = 0.005  # of all mutants
 
@@ -146,6 +146,19 @@ def verify(
     false_fail = sum(w["false_fail"] for w in {id(w): w for e in order for w in e.worlds}.values())
     proving = sum(o.seconds for o in outcomes.values() if not o.cached)
     return Report(order, problems, unproved, false_fail, time.perf_counter() - began + proving / max(jobs, 1))
+
+
+def recall_mutants(report: Report) -> None:
+    """Put beside each claim what an earlier run with mutants found, as far as it is kept; nothing is run."""
+    from verify import trust
+
+    entries = {entry.outcome.id: entry for entry in report.entries}
+    found = trust.recall({id: entry.outcome for id, entry in entries.items()}).by_claim
+    for id, entry in entries.items():
+        entry.mutants = dict(found.get(id, {}))
+    for record in kept([unit for unit in _units(set(entries), True, None) if unit.kind == "code_mutants"]).values():
+        for line in record["rows"]:
+            _place("code_mutants", line, entries, report.problems)
 
 
 def _units(wanted: set[str], mutants: bool, vary: int | None) -> list[Unit]:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from theory.proof import cache
 from theory.proof.session import Outcome
-from verify.work import Progress, Unit, perform
+from verify.work import Progress, Unit, kept, perform
 
 FATES = ("killed", "equivalent", "undecided", "survived")
 ENGINE = (*sorted((cache.ROOT / "theory" / "proof").glob("*.py")), cache.ROOT / "verify" / "trust.py")
@@ -51,11 +51,7 @@ def run(
     progress: Progress | None = None,
 ) -> Trial:
     """Break the proved claims among `outcomes` (and, with `everything`, the definitions and the checker)."""
-    units = [
-        Unit("proof_mutants", o.id, "verify.tasks:proof_mutants", (o.file, o.id), (Path(o.file), *ENGINE))
-        for o in outcomes.values()
-        if o.status in ("proved", "conditional")
-    ]
+    units = _of_claims(outcomes)
     # the long ones first, so that no core waits for one at the end
     units.sort(key=lambda unit: -outcomes[unit.name].seconds)
     if everything:
@@ -79,6 +75,22 @@ def run(
         _place(trial, unit, record)
     _judge_weakenings(trial)
     return trial
+
+
+def recall(outcomes: Mapping[str, Outcome]) -> Trial:
+    """What an earlier run found of these claims, as far as it is kept and still holds; nothing is run."""
+    trial = Trial()
+    for unit, record in kept(_of_claims(outcomes)).items():
+        _place(trial, unit, record)
+    return trial
+
+
+def _of_claims(outcomes: Mapping[str, Outcome]) -> list[Unit]:
+    return [
+        Unit("proof_mutants", o.id, "verify.tasks:proof_mutants", (o.file, o.id), (Path(o.file), *ENGINE))
+        for o in outcomes.values()
+        if o.status in ("proved", "conditional")
+    ]
 
 
 def _canary_names() -> list[str]:

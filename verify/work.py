@@ -43,8 +43,7 @@ def perform(
     units: Sequence[Unit], jobs: int = 1, use_cache: bool = True, progress: Progress | None = None
 ) -> dict[Unit, Record]:
     """The record of every unit, in the order given; `progress(name, done, total)` counts those that had to be run."""
-    versions = " ".join(cache.versions(*LIBRARIES))
-    keys = {unit: cache.key((), unit.key, versions) for unit in units}
+    keys = _keys(units)
     records = {unit: cache.load(unit.kind, keys[unit]) if use_cache else None for unit in units}
     todo = [unit for unit in units if records[unit] is None]
 
@@ -64,6 +63,17 @@ def perform(
         for unit in todo:
             done(unit, _run(unit))
     return {unit: record for unit, record in records.items() if record is not None}
+
+
+def kept(units: Sequence[Unit]) -> dict[Unit, Record]:
+    """The records there are already; nothing is run."""
+    found = {unit: cache.load(unit.kind, key) for unit, key in _keys(units).items()}
+    return {unit: record for unit, record in found.items() if record is not None}
+
+
+def _keys(units: Sequence[Unit]) -> dict[Unit, str]:
+    versions = " ".join(cache.versions(*LIBRARIES))
+    return {unit: cache.key((), unit.key, versions) for unit in units}
 
 
 def _one_thread() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from fontTools.ttLib import TTFont
 
-from theory.proof import CLAIMS, session
-from verify import report
+from theory.proof import CLAIMS, cache, session
+from verify import report, trust, work
 from verify.page.build import HERE, build
 
 THEORY = [path for path in session.files() if path.stem in ("gaussian", "ddpm")]
@@ -84,6 +84,38 @@ def test_links_to_the_code_lead_there(outcomes):
         path.unlink(missing_ok=True)
     assert len(links) >= 2
     assert all((path.parent / link).is_file() for link in links)
+
+
+def test_a_page_outside_the_checkout_names_files_without_linking_to_them(page):
+    text = page.read_text()
+    assert not any(a.get("href", "").endswith(".py") for tag, a in Tags(text).tags if tag == "a")
+    assert re.search(r"<code>diffusion/ddpm\.py:\d+</code>", text)
+    assert str(HERE.parents[1]) not in text
+
+
+def test_world_figures_stand_beside_their_limits(page, outcomes):
+    (entry,) = report.verify({"ddpm.posterior": outcomes["ddpm.posterior"]}, everything=False).entries
+    text = page.read_text()
+    for row in entry.worlds:
+        assert f'<td class="n">{row["limit"]:.3g}</td><td>{row["detectable_effect"]:.3g} ({row["unit"]})</td>' in text
+
+
+def test_mutants_that_are_kept_are_on_the_page_and_none_are_run(outcomes, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEMINAR_HOME", str(tmp_path))
+    few = {id: outcomes[id] for id in ("gaussian.kl", "gaussian.stein")}
+    (unit,) = trust._of_claims({"gaussian.kl": few["gaussian.kl"]})
+    counts = {"killed": 741, "equivalent": 3, "undecided": 2, "survived": 0}
+    record = {"ok": True, "layers": {"expressions": counts}, "survivors": [], "unclear": [], "untested": []}
+    cache.store(unit.kind, work._keys([unit])[unit], record)
+    monkeypatch.setattr(work, "_run", lambda unit: pytest.fail(f"{unit.name} is run"))
+    whole = report.Report([report.Entry(o) for o in few.values()], [], {}, 0.0, 0.0)
+    report.recall_mutants(whole)
+    build(whole, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "1 of the 2 claims" in text
+    row = "<td>expressions</td>" + "".join(f'<td class="n">{n}</td>' for n in counts.values())
+    assert text.count(row) == 2  # in the sum, and with its claim
+    assert whole.sound
 
 
 def unjudged(id: str, path: Path) -> session.Outcome:

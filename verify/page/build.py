@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import tomllib
 from base64 import b64encode
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ class Code:
 
     name: str
     place: str  # path:line from the checkout's root
-    link: str  # from the page to the file
+    link: str  # from the page to the file; "" for a page outside the checkout, which may be sent anywhere
     source: str
     rows: list[dict[str, Any]]
 
@@ -86,6 +87,7 @@ def build(report: Report, path: Path) -> None:
         report=report,
         layers=report.layers(),
         fates=FATES,
+        broken=sum(bool(entry.mutants) for entry in report.entries),
         written=Written,
         known={section.outcome.id for section in sections},
         font=b64encode((HERE / "math.woff2").read_bytes()).decode(),
@@ -121,12 +123,9 @@ def _code(name: str, rows: list[dict[str, Any]], page: Path) -> Code:
     found = inspect.unwrap(getattr(import_module(module), function))
     lines, first = inspect.getsourcelines(found)
     file = Path(inspect.getsourcefile(found) or "").resolve().relative_to(ROOT)
-    link = Path(*[".."] * len(page.resolve().parent.relative_to(ROOT).parts), file) if _inside(page) else ROOT / file
-    return Code(name, f"{file}:{first}", link.as_posix(), "".join(lines), rows)
-
-
-def _inside(page: Path) -> bool:
-    return page.resolve().is_relative_to(ROOT)
+    link = Path(os.path.relpath(ROOT / file, page.resolve().parent)).as_posix()
+    inside = page.resolve().is_relative_to(ROOT)
+    return Code(name, f"{file}:{first}", link if inside else "", "".join(lines), rows)
 
 
 def _written(exported: Exported) -> Iterator[Written]:

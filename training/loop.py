@@ -86,7 +86,9 @@ def train(
     recipe = processes.decide(chosen)
     if seconds is not None:
         recipe = recipes.change(recipe, steps=steps_in(recipe, seconds, seed))
-    built = build(recipe)  # before the folder: a recipe that can't be built leaves nothing behind
+    built = build(recipe)  # before the folder: what can't be built, or has no data, leaves nothing behind
+    if not isinstance(built, Prepared):
+        built.facts()
     path = Path(out) if out else run_folder.default_path(recipe, seed)
     folder = processes.decide(lambda: run_folder.create(path, recipe, seed))
     return _run(folder, built, processes, quiet, workers, track)

@@ -156,7 +156,8 @@ def reflow_cost() -> Page:
     ):
         middles, bars = zip(*found, strict=True)
         numbers.errorbar(at, middles, yerr=bars, fmt=marker, color=hue, capsize=3, label=label)
-    numbers.set(title="what it costs, how it bends", ylabel="squared length", xlim=(-0.4, 2.4), ylim=(-1, 28))
+    numbers.set(title="what it costs, how it bends", xlabel="how pairs are made", ylabel="squared length")
+    numbers.set(xlim=(-0.4, 2.4), ylim=(-1, 28))
     numbers.set_xticks(range(3), ["random", "flow", "reflow"])
     numbers.legend(fontsize=8)
     return page.say(

@@ -46,7 +46,7 @@ def cfg_sample(pair: Mixture, w: float, seed: int) -> Tensor:
     _, x = draws(seed)
     models = [lambda x, t, label=label: pair.denoiser(x, 1.0, float(t), label) for label in (0, 1)]
     guided = guidance.classifier_free(models[0], models[1], w)
-    for high, low in pairwise(LEVELS[::2]):
+    for high, low in pairwise(LEVELS[::3]):
         slope = (x - guided(x[:, None], high)[:, 0]) / high
         trial = x + (low - high) * slope
         x = x + (low - high) / 2 * (slope + (trial - guided(trial[:, None], low)[:, 0]) / low)

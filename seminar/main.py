@@ -17,7 +17,10 @@ COMMANDS = {
     "list": ("seminar.listing:main", "claims [TOPIC], topics, worlds, recipes, solvers, scenes, figures"),
     "syllabus": ("seminar.syllabus:main", "what is covered, topic by topic, from what the code holds"),
     "train": ("seminar.train:main", "train a recipe: RECIPE --out DIR --steps N --seed S, or --resume DIR"),
-    "ema": ("seminar.ema:main", "the weight average of another width: RUN --width 0.13 (a run made with --snapshots N)"),
+    "ema": (
+        "seminar.ema:main",
+        "the weight average of another width: RUN --width 0.13 (a run made with --snapshots N)",
+    ),
     "sample": ("seminar.sample:main", "draw samples from a finished run"),
     "evaluate": ("seminar.evaluate:main", "distances of a run's samples to the exact law, in units of the noise floor"),
     "render": ("seminar.render:main", "render lecture scenes: [WEEK] [--scene NAME] [--quality preview|lecture|4k]"),

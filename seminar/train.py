@@ -1,4 +1,4 @@
-"""`seminar train RECIPE` and `seminar train --resume DIR`."""
+"""`seminar train RECIPE` and `seminar train --resume DIR`; on several devices: `accelerate launch -m seminar.main train ...`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -14,7 +14,19 @@ from seminar.arguments import parse
 
 
 @dataclass(frozen=True)
-class Run:
+class Machine:
+    """What concerns this machine and not the run: with any of it the outcome is the same."""
+
+    quiet: bool = False
+    """No progress bar."""
+    workers: int = 0
+    """Threads that make coming batches ahead of time; 0: each when it is due."""
+    track: Literal["tensorboard", "wandb", "trackio"] | None = None
+    """A tracker that the log goes to besides the run's folder."""
+
+
+@dataclass(frozen=True)
+class Run(Machine):
     """Where a run goes and how long it takes."""
 
     out: Path | None = None
@@ -23,26 +35,26 @@ class Run:
     """The run's seed: data order, noise, times and initial weights follow from it and the step."""
     seconds: float | None = None
     """Choose `steps` to fill this much time here: timed on throwaway steps, written into config.toml."""
-    quiet: bool = False
-    """No progress bar."""
 
 
-@dataclass(frozen=True)
-class Resume:
+@dataclass(frozen=True, kw_only=True)
+class Resume(Machine):
     """Go on with an interrupted run, bit for bit."""
 
     resume: Path
     """The run's folder."""
-    quiet: bool = False
-    """No progress bar."""
+    allow_inexact: bool = False
+    """Go on even where threads, processes, device or torch are others than before: no longer bit for bit."""
 
 
 def main(args: Sequence[str]) -> int:
     if any(a == "--resume" or a.startswith("--resume=") for a in args):
-        again = parse(Resume, "train", args)
         from training.loop import resume
 
-        return _told(resume(again.resume, quiet=again.quiet))
+        again = parse(Resume, "train", args)
+        path, options = again.resume, dataclasses.asdict(again)
+        del options["resume"]
+        return _told(resume(path, **options))
     from training import recipes
 
     if not args or args[0] in ("-h", "--help"):
@@ -81,6 +93,10 @@ def _flags(recipe: Any) -> Any:
 def _told(outcome: Any) -> int:
     from rich.console import Console
 
+    from training import launch
+
+    if not launch.join().main:
+        return 0
     told = (
         f"step {outcome.step} of {outcome.steps} in {outcome.seconds:.1f} s, loss {outcome.loss:.4g}: {outcome.folder}"
     )

@@ -6,8 +6,10 @@ make it last. Names that start with `PARTIAL` are unfinished business: whoever h
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 PARTIAL = ".partial-"
@@ -33,8 +35,9 @@ def sync(folder: Path) -> None:
 def replace(path: Path, contents: bytes) -> None:
     """Give a file new contents atomically: a reader sees the old ones or the new ones."""
     partial = path.with_name(PARTIAL + path.name)
-    write(partial, contents)
-    os.replace(partial, path)
+    with _or_nothing(partial):
+        write(partial, contents)
+        os.replace(partial, path)
     sync(path.parent)
 
 
@@ -44,10 +47,11 @@ def place(path: Path, files: dict[str, bytes]) -> None:
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
-    for name, contents in files.items():
-        write(partial / name, contents)
-    sync(partial)
-    os.rename(partial, path)
+    with _or_nothing(partial):
+        for name, contents in files.items():
+            write(partial / name, contents)
+        sync(partial)
+        os.rename(partial, path)
     sync(path.parent)
 
 
@@ -61,7 +65,22 @@ def delete(path: Path) -> None:
 def sweep(folder: Path) -> None:
     """Remove what an interrupted write or deletion left behind."""
     for partial in folder.glob(PARTIAL + "*"):
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink()
+        _remove(partial)
+
+
+@contextlib.contextmanager
+def _or_nothing(partial: Path) -> Iterator[None]:
+    """Give back the room of what could not be finished: on a full disk it is the room that the next try needs."""
+    try:
+        yield
+    except OSError:
+        with contextlib.suppress(OSError):
+            _remove(partial)
+        raise
+
+
+def _remove(partial: Path) -> None:
+    if partial.is_dir():
+        shutil.rmtree(partial)
+    else:
+        partial.unlink()

@@ -7,10 +7,14 @@ each other as launched ones do, through the environment. Of a request,
     recipe                 the name of another recipe to change, in its place
     processes, workers     how many processes train together, and how many threads make batches in each
     kill, rank             ["event", k]: process `rank` gets SIGKILL just before its k-th operation on the file system;
-                           ["step", k]: in the middle of step k; ["TERM", k]: it gets SIGTERM there instead
+                           ["step", k]: in the middle of step k; ["TERM", k]: it gets SIGTERM there instead;
+                           ["NaN", k]: its loss is not a number there, on all processes if `rank` is null
+    orphaned               the processes get a parent that dies once there is a checkpoint
+    sharded                with FSDP2
     drop                   the name of a tensor of the checkpoint that it forgets to load
 
-The answer is a line of JSON: {"signals" (of every process), "events", "start", "step", "error"} (of process 0).
+The answer is a line of JSON: {"signals": of every process, "answers": [{"events", "start", "step", "error"}, ...]} and
+the first of the answers.
 """
 
 from __future__ import annotations
@@ -20,9 +24,11 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import torch
 from accelerate.state import AcceleratorState
 from torch import nn
@@ -31,7 +37,7 @@ from training import draw, durable, launch, loop, recipes, state, streams, task
 from training.families.toy import Toy
 
 RECIPE = recipes.change(
-    recipes.find("toy.ring"), steps=60, batch=16, width=8, depth=1, log_every=7, save_every=10, parameterization="eps",
+    recipes.find("toy.ring"), steps=60, batch=24, width=8, depth=1, log_every=7, save_every=10, parameterization="eps",
     ema=(0.1, 0.05), snapshots=2, sample_every=25,
 )  # fmt: skip
 FILE_SYSTEM = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
@@ -61,6 +67,16 @@ def send_at_step(step: int, which: signal.Signals) -> None:
         return draw(self, purpose, device)
 
     streams.Streams.__call__ = deadly  # type: ignore[method-assign]
+
+
+def poison(step: int) -> None:
+    """Make the loss of a step NaN."""
+    loss = Toy.loss
+
+    def broken(self: Toy, network: nn.Module, batch: task.Batch, streams: streams.Streams) -> torch.Tensor:
+        return loss(self, network, batch, streams) * (float("nan") if streams.step == step else 1.0)
+
+    Toy.loss = broken  # type: ignore[method-assign]
 
 
 def forget(name: str) -> None:
@@ -93,9 +109,13 @@ def drop_out() -> None:
 
 def serve(request: dict[str, Any], rank: int) -> dict[str, Any]:
     kind, at = request["kill"] or (None, None)
-    mine = rank == request["rank"]
+    mine = request["rank"] in (rank, None)
+    if kind == "NaN" and mine:
+        poison(at)
     if kind in ("step", "TERM") and mine:
         send_at_step(at, signal.SIGKILL if kind == "step" else signal.SIGTERM)
+    if request["sharded"]:
+        shard()
     if request["drop"]:
         forget(request["drop"])
     draw.curves = draw.distilled = blank
@@ -110,7 +130,7 @@ def serve(request: dict[str, Any], rank: int) -> dict[str, Any]:
             recipe = recipes.change(asked, **request["settings"])
             outcome = loop.train(recipe, folder, quiet=True, workers=request["workers"])
     except (ValueError, OSError, SystemExit) as error:
-        return {"error": str(error)}
+        return {"events": events.count, "error": str(error)}
     return {"events": events.count, "start": outcome.start, "step": outcome.step, "error": None}
 
 
@@ -125,23 +145,70 @@ def launched(rank: int, processes: int, port: int) -> None:
         }
 
 
+def shard() -> None:
+    """Train with FSDP2. Accelerate offers it to GPUs only, torch to CPUs too: say that these processes have GPUs."""
+    os.environ |= {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    }
+    os.environ |= {"FSDP_TRANSFORMER_CLS_TO_WRAP": "_Block", "FSDP_RESHARD_AFTER_FORWARD": "true"}
+    launch.join()
+    accelerate.PartialState().distributed_type = accelerate.DistributedType.MULTI_GPU
+
+
 def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
 
 
-def forked(request: dict[str, Any], rank: int, port: int) -> tuple[int, int]:
-    """A child that serves the request as one of its processes: its id, and where its answer will be read."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
+def fork(request: dict[str, Any], pipes: list[tuple[int, int]]) -> list[int]:
+    """Children that serve the request together, each answering through its pipe; their ids."""
+    port, children = free_port(), []
+    for rank, (_, writer) in enumerate(pipes):
+        child = os.fork()
+        if not child:
+            launched(rank, request["processes"], port)
+            os.write(writer, json.dumps(serve(request, rank)).encode())
+            os._exit(0)
+        children.append(child)
+    return children
+
+
+def orphan(request: dict[str, Any], pipes: list[tuple[int, int]]) -> list[int]:
+    """The same with a process between that kills itself after the first checkpoint: its id."""
+    launcher = os.fork()
+    if not launcher:
+        fork(request, pipes)
+        while not [*Path(request["folder"]).glob("checkpoints/step-*")]:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [launcher]
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    pipes = [os.pipe() for _ in range(request["processes"])]
+    children = (orphan if request["orphaned"] else fork)(request, pipes)
+    for _, writer in pipes:
+        os.close(writer)
+    signals = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    answers = [json.loads(os.read(reader, 65536) or b"{}") for reader, _ in pipes]
+    for reader, _ in pipes:
         os.close(reader)
-        launched(rank, request["processes"], port)
-        os.write(writer, json.dumps(serve(request, rank)).encode())
-        os._exit(0)
-    os.close(writer)
-    return child, reader
+    return {"signals": signals, "answers": answers} | answers[0]
+
+
+DEFAULTS = {
+    "recipe": None,
+    "processes": 1,
+    "workers": 0,
+    "sharded": False,
+    "rank": 0,
+    "kill": None,
+    "drop": None,
+    "orphaned": False,
+}
 
 
 def main() -> None:
@@ -150,14 +217,7 @@ def main() -> None:
     processes = launch.join()  # what torch imports lazily, once for all forks
     state.State(RECIPE, 0, processes, processes.accelerator(RECIPE), task.build(RECIPE))
     for line in sys.stdin:
-        request = {"recipe": None, "processes": 1, "workers": 0, "rank": 0, "kill": None, "drop": None} | json.loads(line)
-        port = free_port()
-        children = [forked(request, rank, port) for rank in range(request["processes"])]
-        signals = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child, _ in children]
-        answers = [json.loads(os.read(reader, 65536) or b"{}") for _, reader in children]
-        for _, reader in children:
-            os.close(reader)
-        print(json.dumps({"signals": signals, "errors": [a.get("error") for a in answers]} | answers[0]), flush=True)
+        print(json.dumps(answer(DEFAULTS | json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

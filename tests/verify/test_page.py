@@ -100,6 +100,11 @@ def test_world_figures_stand_beside_their_limits(page, outcomes):
         assert f'<td class="n">{row["limit"]:.3g}</td><td>{row["detectable_effect"]:.3g} ({row["unit"]})</td>' in text
 
 
+def test_an_accent_stands_over_its_letter(page):
+    accents = set(re.findall(r'<mover accent="true">.*?<mo>(.)</mo>', page.read_text()))
+    assert accents and not accents & set(map(chr, range(0x300, 0x370)))  # a combining one is drawn to the left
+
+
 def test_mutants_that_are_kept_are_on_the_page_and_none_are_run(outcomes, tmp_path, monkeypatch):
     monkeypatch.setenv("SEMINAR_HOME", str(tmp_path))
     few = {id: outcomes[id] for id in ("gaussian.kl", "gaussian.stein")}

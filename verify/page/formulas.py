@@ -11,6 +11,8 @@ import typst
 from theory.proof.export import Written
 
 _MATH = re.compile(r"<math( display=\"block\")?>(.*?)</math>", re.S)
+# Typst sets accents as combining characters, which by themselves are drawn to the left of the letter; these are not.
+_SPACING = {"\u0304": "¯", "\u0302": "ˆ", "\u0303": "˜", "\u0307": "˙"}
 _STYLE = re.compile(r"<style>(.*?)</style>", re.S)
 
 
@@ -20,6 +22,8 @@ class Formulas:
     def __init__(self, written: Iterable[Written]) -> None:
         sources = {one.typst: one.text for one in written}
         page = typst.compile("\n\n".join(f"$ {source} $" for source in sources).encode(), format="html").decode()
+        for combining, spacing in _SPACING.items():
+            page = page.replace(f"<mo>{combining}</mo>", f"<mo>{spacing}</mo>")
         found = [inner for _, inner in _MATH.findall(page)]
         if len(found) != len(sources):
             raise ValueError(f"Typst set {len(found)} formulas of {len(sources)}")

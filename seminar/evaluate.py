@@ -24,7 +24,7 @@ class Evaluate:
     size: int = 20_000
     """Samples in each set."""
     ddim_steps: int = 50
-    """Steps of DDIM."""
+    """Steps of DDIM; a distilled run has its own sampler and steps."""
     ddpm_steps: int = 200
     """Steps of DDPM."""
     points: int = 2_000
@@ -49,7 +49,7 @@ def main(args: Sequence[str]) -> int:
 
         def progress(stage: str, done: int, total: int) -> None:
             if not done:  # the run and the settings are in order
-                Console(stderr=True).print(plan(options), highlight=False, soft_wrap=True)
+                Console(stderr=True).print(plan(options, total), highlight=False, soft_wrap=True)
             told(stage, done, total)
 
         report = evaluate_run(options.run, **values, progress=progress)
@@ -60,15 +60,14 @@ def main(args: Sequence[str]) -> int:
 RATE = 3e5  # samples that a toy's network moves one step in a second on a few cores, within a factor of three
 
 
-def plan(options: Evaluate) -> str:
-    """What it will do, and roughly how long that takes."""
-    calls = options.sets * (options.ddim_steps + options.ddpm_steps)
-    minutes = calls * options.size / RATE / 60
+def plan(options: Evaluate, total: int) -> str:
+    """What it will do, and roughly how long that takes; total: samples moved by a step."""
+    minutes = total / RATE / 60
     span = f"{minutes:.0f} minutes" if minutes > 1.5 else "a minute or less"
     return (
-        f"{options.sets} sets of {options.size:,} samples by {options.ddim_steps} steps of DDIM and by "
-        f"{options.ddpm_steps} of DDPM, {calls:,} calls of the network; then their distances to the exact law, and "
-        f"densities at {options.points:,} points. Roughly {span} on a processor."
+        f"{options.sets} sets of {options.size:,} samples by each sampler, {total // options.size:,} calls of the "
+        f"network; then their distances to the exact law, and densities at {options.points:,} points. Roughly {span} "
+        f"on a processor."
     )
 
 
@@ -81,5 +80,6 @@ def table(report: Any) -> Any:
         out.add_column(name)
     for s in report.sampled:
         out.add_row(s.solver, str(s.steps), str(s.energy), str(s.sliced))
-    out.add_row("NLL gap", "", f"{report.nll_gap} nats", "")
+    if report.nll_gap is not None:
+        out.add_row("NLL gap", "", f"{report.nll_gap} nats", "")
     return out

@@ -9,6 +9,9 @@
 
 What a table does to the exact denoiser is no fault of training: `evaluate_run(..., exact=True)` gives the ratios of the
 exact denoiser with the same tables, which no amount of training gets under.
+
+A distilled run is judged by its own sampler, in the steps it was made for. It has no density to speak of: its network
+is no denoiser but on one grid, and reflow's is the flow of other marginals.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import torch
 from torch import Tensor
 
 from diffusion.likelihood import log_likelihood
-from diffusion.model import Denoiser
+from diffusion.types import Denoiser
 from diffusion.schedules import Schedule
 from toy import energy, sliced, worlds
 from toy.estimate import Estimate, estimate
@@ -33,6 +36,7 @@ from training.recipes import ToyRecipe
 from training.runs import Trained
 from training.sampling import Sampler
 from training.streams import Streams
+from training.task import Distilled
 
 Progress = Callable[[str, int, int], None]
 
@@ -56,7 +60,7 @@ class Report:
 
     run: Path
     sampled: tuple[Sampled, ...]
-    nll_gap: Estimate
+    nll_gap: Estimate | None  # None for a distilled run
 
 
 def evaluate_run(
@@ -70,32 +74,41 @@ def evaluate_run(
     exact: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Distances of a finished run's DDIM and DDPM samples to the exact law, and its NLL gap.
+    """Distances of a finished run's DDIM and DDPM samples to the exact law, and its NLL gap; a distilled run's own.
 
     sets, size   independent sample sets, and samples in each; at least two sets, for the limits.
     points       fresh draws of the law at which the densities are compared.
-    exact        put the law's own denoiser in the place of the trained one: what is left is the tables' doing.
+    exact        put the law's own denoiser in the place of the trained one: what is left is the tables' doing. Not for
+                 a distilled run.
     progress     progress(stage, done, total), at every call of the network: samples moved by a step, of all there are.
     """
     if min(sets, size, points) < 2:
         raise ValueError(f"sets = {sets}, size = {size}, points = {points}: expected at least 2 of each")
     trained, streams = runs.load(path), Streams(seed, 0)
     world = worlds.make(_toy(trained).world)
+    distilled = isinstance(trained.task, Distilled)
+    if exact and distilled:
+        raise ValueError(f"exact: {path} is distilled, and its sampler is not one for the exact denoiser")
     if exact:
         trained = dataclasses.replace(trained, denoiser=exact_denoiser(world, trained.schedule))
-    told = _teller(progress, total=sets * size * (ddim_steps + ddpm_steps))
+    asked = [(None, None)] if distilled else [("ddim", ddim_steps), ("ddpm", ddpm_steps)]
+    samplers = [_sampler(trained, solver, steps) for solver, steps in asked]
+    told = _teller(progress, total=sets * size * sum(len(sampler.coefficients) for sampler in samplers))
     told("noise floor", 0)
     floor = sliced.noise_floor(world, size, sets, streams("floor"))
     sampled = []
-    for solver, steps in (("ddim", ddim_steps), ("ddpm", ddpm_steps)):
-        sampler, generator = _sampler(trained, solver, steps), streams(solver)
+    for (solver, _), sampler in zip(asked, samplers, strict=True):
+        name = solver or sampler.coefficients.name
+        generator = streams(name)
         drawn = []
         for i in range(sets):
-            watched = _watched(trained, functools.partial(told, f"{solver}, set {i + 1} of {sets}"))
+            watched = _watched(trained, functools.partial(told, f"{name}, set {i + 1} of {sets}"))
             drawn.append(_draw(watched, sampler, size, generator))
-        told(f"{solver}, distances", 0)
+        told(f"{name}, distances", 0)
         ratios = energy.energy_ratio(world, drawn), sliced.sliced_ratio(world, drawn, floor, streams("truth"))
-        sampled.append(Sampled(sampler.coefficients.name, steps, *ratios))
+        sampled.append(Sampled(sampler.coefficients.name, len(sampler.coefficients.grid) - 1, *ratios))
+    if distilled:
+        return Report(Path(path), tuple(sampled), None)
     trained = _watched(trained, lambda _: told("densities", 0))  # how many calls the solver will need, it does not know
     return Report(Path(path), tuple(sampled), nll_gap(trained, world, points, streams("points")))
 
@@ -139,14 +152,14 @@ def nll_gap(trained: Trained, world: World, points: int, generator: torch.Genera
 
 
 def _toy(trained: Trained) -> ToyRecipe:
-    if not isinstance(trained.recipe, ToyRecipe):
-        raise ValueError(f"{trained.recipe.name} has no exact law to be compared with: only toy recipes have")
-    return trained.recipe
+    recipe = trained.task.data if isinstance(trained.task, Distilled) else trained.recipe
+    if not isinstance(recipe, ToyRecipe):
+        raise ValueError(f"{recipe.name} has no exact law to be compared with: only toy recipes have")
+    return recipe
 
 
-def _sampler(trained: Trained, solver: str, steps: int) -> Sampler:
-    options = OPTIONS.get(solver, {})
-    return sampling.sampler(trained.schedule, solver, steps, _toy(trained).latest, trained.std, **options)
+def _sampler(trained: Trained, solver: str | None, steps: int | None) -> Sampler:
+    return trained.sampler(solver, steps, **(OPTIONS.get(solver, {}) if solver else {}))
 
 
 def _draw(trained: Trained, sampler: Sampler, n: int, generator: torch.Generator) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from diffusion import ddim, schedules, solvers
 from diffusion.sampling import sample
 from toy import worlds
-from training import draw, loop, optimization, recipes, runs, sampling
+from training import draw, evaluate, loop, optimization, recipes, runs, sampling
 from training.families import distill
 from training.families.toy import Toy
 from training.recipes import Recipe
@@ -297,6 +297,25 @@ def test_a_reflowed_run_is_a_teacher_again(ring: str, tmp_path: Path) -> None:
     assert again.data.name == "toy.ring"
     for name, tensor in again.network().state_dict().items():
         assert torch.equal(tensor, once.network.state_dict()[name])
+
+
+@pytest.mark.slow
+def test_a_distilled_run_is_sampled_and_judged_by_its_own_sampler(
+    ring: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A student of two steps that began as its teacher: exactly the teacher's own two steps, started as its four."""
+    trained = student(tmp_path / "run", "distill.progressive", ring, start_steps=4, end_steps=2, steps=1, lr=1e-12)
+    drawn = runs.sample_run(tmp_path / "run", n=500)
+    two = solvers.ddim(COSINE, sampling.angle_grid(COSINE, 2, 0.998, trained.std))
+    start = torch.randn(500, 2, generator=Streams(0, 0)("samples")) * trained.sampler().spread
+    torch.testing.assert_close(drawn, sample(runs.load(ring).denoiser, two, start), atol=1e-5, rtol=1e-4)
+
+    report = evaluate.evaluate_run(tmp_path / "run", sets=2, size=500)
+    (own,) = report.sampled
+    assert (own.solver, own.steps, report.nll_gap) == ("ddim", 2, None)
+    assert own.energy.mean > 10  # an untrained teacher's
+    with pytest.raises(ValueError, match=r"exact: .* is distilled"):
+        evaluate.evaluate_run(tmp_path / "run", exact=True)
 
 
 # -- what a run of them refuses ----------------------------------------------------------------------------------------

@@ -13,13 +13,10 @@ Source: Goodfellow et al. 2014; Arjovsky & Bottou 2017.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from diffusion.binding import formula
 from diffusion.shapes import same_rank
-
-Real = Float[Tensor, "..."]
+from diffusion.types import Real
 
 
 @formula("generative.optimal_discriminator.discriminator")

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from diffusion import ddpm
 from diffusion.binding import formula
+from diffusion.types import Real
 
-Real = Float[Tensor, "..."]
 Pair = tuple[Tensor, Tensor]
 
 

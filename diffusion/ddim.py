@@ -19,13 +19,10 @@ shaped like x by `shapes.per_sample`. Source: Song, Meng & Ermon 2021 (arXiv 201
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from diffusion.binding import formula
 from diffusion.shapes import same_rank
-
-Real = Float[Tensor, "..."]
+from diffusion.types import Real
 
 
 @formula("ddim.eta.std")

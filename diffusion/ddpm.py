@@ -30,9 +30,7 @@ from diffusion import gaussian
 from diffusion.binding import formula, unproved
 from diffusion.phi import phi_2
 from diffusion.shapes import same_rank
-
-Real = Float[Tensor, "..."]
-
+from diffusion.types import Real
 
 # ------------------------------------------------------------------------------------------------ the forward chain
 

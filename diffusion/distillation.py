@@ -17,16 +17,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from diffusion import ddim, edm, solvers
 from diffusion.binding import formula, unproved
 from diffusion.schedules import Scalar, Schedule
 from diffusion.shapes import per_sample, same_rank, same_shape
+from diffusion.types import Network, Real
 
-Real = Float[Tensor, "..."]
-Network = Callable[[Tensor, Tensor], Tensor]  # of (x, level)
 Jump = Callable[[Tensor, Tensor, Tensor], Tensor]  # of (x, time, time), or (x, time, length)
 
 

@@ -15,14 +15,11 @@ Source: Cover & Thomas 2006, Elements of Information Theory, ch. 2; Lin 1991.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.special import xlog1py
 
 from diffusion.binding import formula
 from diffusion.shapes import same_rank
-
-Real = Float[Tensor, "..."]
+from diffusion.types import Real
 
 
 @formula("generative.kl_two_points", trained=True)

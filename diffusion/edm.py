@@ -10,16 +10,13 @@ sigma_data are positive scales of the data's own unit. Source: Karras et al. 202
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from diffusion.binding import formula, unproved
 from diffusion.schedules import Scalar
 from diffusion.shapes import per_sample
-
-Network = Callable[[Tensor, Tensor], Tensor]
+from diffusion.types import Network
 
 
 @formula("edm.c_in.c_in")

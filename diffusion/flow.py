@@ -13,13 +13,9 @@ Lipman et al. 2023, thm 3; Liu et al. 2023; Tong et al. 2024; Albergo et al. 202
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor
-
 from diffusion.binding import formula, unproved
 from diffusion.shapes import same_rank
-
-Real = Float[Tensor, "..."]
+from diffusion.types import Real
 
 # ------------------------------------------------------------------------------------------------------ Gaussian paths
 

@@ -12,13 +12,9 @@ c is the weight of a penalty (c/2) |dD/dx|^2 on the discriminator's gradient. So
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor
-
 from diffusion.binding import formula
 from diffusion.shapes import same_rank
-
-Real = Float[Tensor, "..."]
+from diffusion.types import Real
 
 
 @formula("generative.gradient_penalty.generator")

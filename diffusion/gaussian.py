@@ -20,12 +20,10 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from diffusion.binding import formula
-
-Real = Float[Tensor, "..."]
+from diffusion.types import Real
 
 
 def _fitting(*arguments: Tensor) -> None:

@@ -20,12 +20,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from diffusion.binding import formula, unproved
-from diffusion.model import Denoiser
 from diffusion.schedules import Schedule
 from diffusion.shapes import per_sample, same_rank, same_shape
-
-Real = Float[Tensor, "..."]
-
+from diffusion.types import Denoiser, Real
 
 # ------------------------------------------------------------------------------------------------ predictions
 

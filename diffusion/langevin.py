@@ -22,8 +22,7 @@ from torch import Generator, Tensor
 
 from diffusion.binding import formula, unproved
 from diffusion.shapes import same_rank, same_shape
-
-Real = Float[Tensor, "..."]
+from diffusion.types import Real
 
 
 @formula("sde.corrector_bias.step")

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from diffusion.binding import formula, unproved
 from diffusion.shapes import same_rank, same_shape
-
-Real = Float[Tensor, "..."]
+from diffusion.types import Real
 
 # --------------------------------------------------------------------------------------------------- the scale factor
 

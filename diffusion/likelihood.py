@@ -27,9 +27,9 @@ from torchdiffeq import odeint
 
 from diffusion import hutchinson
 from diffusion.binding import unproved
-from diffusion.sampling import Denoiser
 from diffusion.schedules import Schedule
 from diffusion.solvers import velocity
+from diffusion.types import Denoiser
 
 LogPrior = Callable[[Tensor], Tensor]
 

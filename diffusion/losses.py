@@ -40,8 +40,7 @@ from diffusion.binding import formula, unproved
 from diffusion.parameterization import check_kind, determinant, row, target
 from diffusion.schedules import Kernel, Scalar, Schedule, half_log_snr, half_log_snr_dot
 from diffusion.shapes import per_sample, same_shape
-
-Network = Callable[[Tensor, Tensor], Tensor]
+from diffusion.types import Network
 
 
 @unproved("w = 1: a constant")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 
 from diffusion.parameterization import check_kind, to_x0
 from diffusion.schedules import Schedule
-
-Network = Callable[[Tensor, Tensor], Tensor]
-Denoiser = Callable[[Tensor, Tensor], Tensor]
+from diffusion.types import Denoiser, Network
 
 
 def denoiser(network: Network, schedule: Schedule, kind: str) -> Denoiser:

@@ -15,9 +15,7 @@ from torch import Generator, Tensor
 from diffusion.binding import unproved
 from diffusion.schedules import Schedule
 from diffusion.solvers import Table
-
-Denoiser = Callable[[Tensor, Tensor], Tensor]
-"""(x [batch, ...], t scalar float64) -> the prediction of x_0, of x's shape."""
+from diffusion.types import Denoiser
 
 
 @unproved("runs a table; the tables' coefficients are proved, the loop is tested on closed forms")

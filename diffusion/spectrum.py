@@ -10,13 +10,10 @@ Photographs have a near 2: each octave then takes log 2 of half log-SNR. Element
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from diffusion.binding import formula
 from diffusion.shapes import same_rank
-
-Real = Float[Tensor, "..."]
+from diffusion.types import Real
 
 
 @formula("sde.spectrum.snr")

@@ -10,13 +10,10 @@ Pukelsheim 1982; Khrulkov et al. 2023 (arXiv 2202.07477), theorem 3.1.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from diffusion.binding import formula
 from diffusion.shapes import same_rank
-
-Real = Float[Tensor, "..."]
+from diffusion.types import Real
 
 
 @formula("sde.gaussian_map.map", trained=True)

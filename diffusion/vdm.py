@@ -12,7 +12,6 @@ p proportional to sqrt(E[L^2 | t]), L the integrand at one draw. Source: Kingma 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
@@ -23,8 +22,8 @@ from diffusion import gaussian
 from diffusion.binding import formula, unproved
 from diffusion.schedules import Schedule
 from diffusion.shapes import per_sample, same_shape
+from diffusion.types import Denoiser
 
-Denoiser = Callable[[Tensor, Tensor], Tensor]
 Spacing = Literal["independent", "antithetic", "stratified"]
 
 

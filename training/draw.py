@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
-from diffusion.model import Denoiser
 from diffusion.schedules import Schedule
+from diffusion.types import Denoiser
 from toy import worlds
 from training import durable, run_folder, sampling
 from training.recipes import ToyRecipe

@@ -11,8 +11,8 @@ import safetensors.torch
 import torch
 from torch import Generator, Tensor, nn
 
-from diffusion.model import Denoiser
 from diffusion.schedules import Schedule
+from diffusion.types import Denoiser
 from training import run_folder, sampling
 from training.recipes import Recipe
 from training.run_folder import RunFolder

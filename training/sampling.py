@@ -21,8 +21,8 @@ import torch
 from torch import Generator, Tensor
 
 from diffusion import sampling, solvers
-from diffusion.model import Denoiser
 from diffusion.schedules import Schedule
+from diffusion.types import Denoiser
 
 
 @dataclass(frozen=True, eq=False)

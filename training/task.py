@@ -13,8 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
-from diffusion.model import Denoiser
 from diffusion.schedules import Schedule
+from diffusion.types import Denoiser
 from training.recipes import Recipe
 from training.run_folder import RunFolder
 from training.sampling import Sampler

@@ -39,16 +39,17 @@ def parquet(path: str, split: str, channels: int, size: int) -> Source:
 
 
 def hub(name: str, path: str, split: str, channels: int, size: int) -> Source:
-    """A data set of the `datasets` library, by its name on the hub (cached, or fetched), or saved to disk at `path`."""
+    """A data set of the `datasets` library: from its cache by its name on the hub, or saved to disk at `path`."""
     import datasets
 
+    datasets.config.HF_HUB_OFFLINE = True  # a run reads what is here; fetching is asked for, by the line below
     try:
         data: Any = datasets.load_from_disk(path)[split] if path else datasets.load_dataset(name, split=split)
     except Exception as error:
         told = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"hub:{name}, split {split!r} is neither cached nor reachable ({type(error).__name__}: {told}); fetch it "
-            f"once with a network, or give the folder of Dataset.save_to_disk as path"
+            f"hub:{name}, split {split!r} is not here ({type(error).__name__}: {told}): fetch it once with "
+            f"datasets.load_dataset({name!r}), or give the folder of a DatasetDict's save_to_disk as path"
         ) from None
     column = _column(name, {k: isinstance(feature, datasets.Image) for k, feature in data.features.items()})
     data = data.cast_column(column, datasets.Image(decode=False))

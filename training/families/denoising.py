@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from diffusion import model, schedules
 from diffusion.guidance import classifier_free
 from diffusion.losses import denoising_loss
-from diffusion.model import Denoiser
+from diffusion.types import Denoiser
 from training import networks, preconditioning, sampling, times
 from training.recipes.denoising import DenoisingRecipe
 from training.sampling import Sampler

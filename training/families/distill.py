@@ -28,11 +28,11 @@ from torch import Tensor, nn
 from diffusion import distillation as distil
 from diffusion import grids, schedules, solvers
 from diffusion.losses import denoising_loss
-from diffusion.model import Denoiser
 from diffusion.parameterization import mix
 from diffusion.sampling import sample
 from diffusion.schedules import Schedule
 from diffusion.shapes import per_sample
+from diffusion.types import Denoiser
 from training import draw, durable, recipes, runs, sampling
 from training.recipes import Recipe
 from training.recipes.distill import ConsistencyRecipe, DistillRecipe, ProgressiveRecipe, ReflowRecipe

@@ -15,8 +15,8 @@ import torch
 from torch import Generator, Tensor
 
 from diffusion import ddim, guidance, schedules
-from diffusion.model import Denoiser
 from diffusion.schedules import cosine
+from diffusion.types import Denoiser
 from toy.inverse import LinearInverse, replaced_pair
 from toy.mixture import Mixture, gaussian
 from toy.world import World

@@ -1,4 +1,7 @@
-"""`seminar train RECIPE` and `seminar train --resume DIR`; on several devices: `accelerate launch -m seminar.main train ...`."""
+"""`seminar train RECIPE` and `seminar train --resume DIR`.
+
+On several GPUs: `accelerate launch -m seminar.main train ...`; in several processes on a CPU: `torchrun -m ...`.
+"""
 
 from __future__ import annotations
 

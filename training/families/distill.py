@@ -19,11 +19,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import accelerate
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from diffusion import distillation as distil
 from diffusion import grids, schedules, solvers
@@ -33,7 +33,7 @@ from diffusion.sampling import sample
 from diffusion.schedules import Schedule
 from diffusion.shapes import per_sample
 from diffusion.types import Denoiser
-from training import draw, durable, recipes, runs, sampling
+from training import draw, durable, launch, recipes, runs, sampling
 from training.recipes import Recipe
 from training.recipes.distill import ConsistencyRecipe, DistillRecipe, ProgressiveRecipe, ReflowRecipe
 from training.run_folder import RunFolder
@@ -131,7 +131,7 @@ class Progressive(Follower):
     def follow(self, network: nn.Module, step: int) -> None:
         """At the start of a round the last one's student becomes the teacher."""
         if self.recipe.within_round(step)[0] == 0:
-            self.held.load_state_dict(network.state_dict())
+            self.held.load_state_dict(whole(network))
 
     def loss(self, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
         """Over the student's steps, equally likely, each from the law of x_t at its start."""
@@ -174,8 +174,9 @@ class Consistency(Follower):
     @torch.no_grad()
     def follow(self, network: nn.Module, step: int) -> None:
         """The average of weights that makes the targets takes in the last step's."""
-        for held, new in zip(self.held.state_dict().values(), network.state_dict().values(), strict=True):
-            held.lerp_(new, 1 - self.recipe.target_decay) if held.is_floating_point() else held.copy_(new)
+        new = whole(network)
+        for name, held in self.tensors().items():
+            held.copy_(held.lerp(new[name], 1 - self.recipe.target_decay) if held.is_floating_point() else new[name])
 
     def loss(self, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
         """Over the grid's neighbours, equally likely."""
@@ -267,7 +268,7 @@ class Reflow(Student):
     def make(self, n: int, seed: int) -> dict[str, Tensor]:
         """n pairs [n, *shape], on the CPU."""
         noise = torch.randn(n, *self.shape, generator=Streams(seed, 0)("pairs"))
-        device = accelerate.PartialState().device
+        device = launch.join().device
         parts = noise.split(sampling.sizes(len(noise), self.shape))
         return {"noise": noise, "data": torch.cat([self.carried(z.to(device)).cpu() for z in parts])}
 
@@ -307,6 +308,14 @@ class Reflow(Student):
         """Euler in equal steps from unit noise."""
         steps = self.recipe.end_steps if steps is None else steps
         return Sampler(solvers.euler(self.schedule, grids.uniform(steps)), 1.0)
+
+
+def whole(network: nn.Module) -> dict[str, Tensor]:
+    """The network's tensors; all of each, where every process has a shard."""
+    return {
+        name: tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        for name, tensor in network.state_dict().items()
+    }
 
 
 def noised(x_0: Tensor, alpha: Tensor, sigma: Tensor, streams: Streams) -> Tensor:

@@ -1,6 +1,7 @@
 """The proof engine: what makes no theorem, what each rule accepts and refuses, and the judges against known results."""
 
 import copy
+import importlib
 import itertools
 import os
 import pickle
@@ -843,8 +844,7 @@ def test_a_key_follows_the_source_and_what_it_imports(tmp_path, monkeypatch):
     notes, lemmas, other = (tmp_path / name for name in ("notes.py", "lemmas.py", "other.py"))
 
     def key():
-        cache._read.cache_clear()
-        cache._imports.cache_clear()
+        cache._read_once.cache_clear()
         return cache.key([notes], "seed=0")
 
     notes.write_text("from lemmas import a\n")
@@ -859,5 +859,29 @@ def test_a_key_follows_the_source_and_what_it_imports(tmp_path, monkeypatch):
     assert key() == first, "a file that is not imported"
     notes.write_text("from lemmas import a  # now\n")
     assert key() != first, "an edit of the file"
-    cache._read.cache_clear()
-    cache._imports.cache_clear()
+    cache._read_once.cache_clear()
+
+
+NOTES = """
+from theory.proof import E, claim, gaussian_expectation, real
+mu, u = real("mu u")
+
+@claim("edited.second_moment")
+def second_moment():
+    "A shifted Gaussian's second moment."
+    yield E((mu + u) ** 2, u)
+    yield gaussian_expectation(u), mu**2 {sign} 1
+"""
+
+
+def test_a_users_file_is_read_as_it_is_now(tmp_path, monkeypatch):
+    """In one process, however its module got there: a notebook lives longer than an edit of the file."""
+    notes = tmp_path / "edited_notes.py"
+    notes.write_text(NOTES.format(sign="+"))
+    monkeypatch.setenv("SEMINAR_HOME", str(tmp_path / "home"))
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("edited_notes")
+    for sign, status in (("+", "proved"), ("-", "refuted"), ("+", "proved")):
+        notes.write_text(NOTES.format(sign=sign))
+        assert session.verify([notes])["edited.second_moment"].status == status
+    del sys.modules["notes_edited_notes"], CLAIMS["edited.second_moment"]

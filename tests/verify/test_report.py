@@ -117,7 +117,7 @@ def test_a_good_record_is_kept_until_its_source_changes(project):
     perform([unit(project)], use_cache=False)
     assert runs(project) == 2
     (project / "source.py").write_text("x = 2\n")
-    cache._read.cache_clear()
+    cache._read_once.cache_clear()
     perform([unit(project)])
     assert runs(project) == 3
 

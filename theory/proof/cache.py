@@ -27,16 +27,19 @@ def home() -> Path:
     return Path(os.environ.get("SEMINAR_HOME") or ROOT / ".cache" / "seminar")
 
 
-@lru_cache(maxsize=1024)
 def _read(path: Path) -> bytes:
-    return path.read_bytes()
+    """What a file holds: the project's as first read, as its modules are too; a user's as it is now."""
+    return _read_once(path) if path.is_relative_to(ROOT) else path.read_bytes()
+
+
+_read_once = lru_cache(maxsize=1024)(Path.read_bytes)
 
 
 @lru_cache(maxsize=1024)
-def _imports(path: Path) -> tuple[Path, ...]:
-    """Project files that a file imports by name (a package counts as its __init__.py)."""
+def _imports(source: bytes) -> tuple[Path, ...]:
+    """Project files that a source imports by name (a package counts as its __init__.py)."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(_read(path))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -59,7 +62,7 @@ def sources(paths: Iterable[Path]) -> list[Path]:
         path = todo.pop()
         if path not in seen:
             seen.add(path)
-            todo += _imports(path)
+            todo += _imports(_read(path))
     return sorted(seen)
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from theory.proof.export import Exported
 
 THEORY = cache.ROOT / "theory"
+_READ: dict[Path, bytes] = {}  # users' files as they were when their claims were read
 _CLAIM = re.compile(r"""^@claim\(\s*["']([a-z0-9_.]+)["']""", re.MULTILINE)
 
 
@@ -87,9 +88,12 @@ def load(path: Path) -> ModuleType:
     path = path.resolve()
     if path.is_relative_to(cache.ROOT) and path.parent == THEORY:
         return importlib.import_module(f"theory.{path.stem}")
-    for module in list(sys.modules.values()):
+    source = path.read_bytes()
+    for imported, module in list(sys.modules.items()):
         if getattr(module, "__file__", None) == str(path):
-            return module
+            if _READ.get(path) == source:
+                return module
+            _forget(path, imported)  # imported by other means, or edited since: its claims may not be the file's
     name = f"notes_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -99,11 +103,17 @@ def load(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        for id in [c.id for c in _claims_of([path])]:  # so that the mended file may claim the same again
-            del CLAIMS[id]
-        del sys.modules[name]
+        _forget(path, name)
         raise
+    _READ[path] = source
     return module
+
+
+def _forget(path: Path, name: str) -> None:
+    """Unload a module of claims, so that its file may claim the same again."""
+    for id in [c.id for c in _claims_of([path])]:
+        del CLAIMS[id]
+    del sys.modules[name]
 
 
 def _claims_of(paths: Iterable[Path]) -> list[Claim]:

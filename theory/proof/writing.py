@@ -144,8 +144,8 @@ class Writer:
     def __call__(self, e: Any) -> str:
         return self._write(sp.sympify(e))[0]
 
-    def name(self, name: str) -> str:
-        """alpha_bar_t -> the Greek letter with its mark and its subscript."""
+    def name(self, name: str, *indices: str) -> str:
+        """alpha_bar_t -> the Greek letter with its mark and its subscript, to which a sequence's indices are added."""
         s = self.style
         if s.name == "plain":
             return name
@@ -158,10 +158,8 @@ class Writer:
         for mark in [r for r in rest if r in MARKS]:
             out = s.mark(out, mark)
         below = [SPELLED.get(r, r) for r in rest if r not in MARKS]
-        if not below:
-            return out
         told = [s.greek(b) if b in GREEK else (b if len(b) == 1 or b.isdigit() else s.upright(b)) for b in below]
-        return s.sub(out, ", ".join(told))
+        return s.sub(out, ", ".join([*told, *indices])) if told or indices else out
 
     def _in(self, e: Expr, level: int) -> str:
         text, binds = self._write(e)
@@ -278,14 +276,14 @@ class Writer:
         return self.style.power(inner, exponent), _POW
 
     def _applied(self, e: AppliedUndef) -> tuple[str, int]:
+        if kind_of(e.func).startswith("sequence") and self.style.name != "plain":
+            return self.name(e.func.__name__, *map(self, e.args)), _ATOM
         base, order = getattr(e.func, "base", None), getattr(e.func, "order", None)
         name = self.name((base or e.func).__name__)
         if order is not None and len(order) == 1:
             name += "'" * order[0]
         elif order is not None:
             name = self.style.sub(name, "".join(map(str, order)))
-        if kind_of(e.func).startswith("sequence") and self.style.name != "plain":
-            return self.style.sub(name, self._list(e.args)), _ATOM
         return self.style.function(name, self._list(e.args)), _ATOM
 
     def _derivative(self, e: Derivative) -> tuple[str, int]:

@@ -5,6 +5,22 @@ from __future__ import annotations
 import functools
 
 from training.data.source import Source
+from training.recipes.pixels import PixelRecipe
+
+
+def learned_from(recipe: PixelRecipe) -> Source:
+    """The images a recipe learns from; ValueError, in one line, if there are not enough of them for a batch."""
+    source = of_recipe(recipe, recipe.split)
+    if len(source) < recipe.batch:
+        raise ValueError(
+            f"{recipe.data} {recipe.path} has {len(source)} images, batch = {recipe.batch}: choose a smaller batch"
+        )
+    return source
+
+
+def of_recipe(recipe: PixelRecipe, split: str) -> Source:
+    """A split of a recipe's data set; see `open_source`."""
+    return open_source(recipe.data, recipe.path, split, recipe.shape[0], recipe.size)
 
 
 @functools.lru_cache(maxsize=4)

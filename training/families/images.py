@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from training import draw, sampling
 from training.data import pixels
-from training.data.augment import flipped
-from training.data.catalog import open_source
-from training.data.order import read_order
+from training.data.catalog import learned_from
+from training.data.reading import read
 from training.data.source import Source
 from training.families.denoising import Denoising
 from training.recipes import ImageRecipe, Recipe
@@ -36,9 +35,7 @@ class Images(Denoising):
     def source(self) -> Source:
         """The recipe's data; ValueError, in one line, if this recipe can't be trained on them."""
         r = self.recipe
-        source = open_source(r.data, r.path, r.split, r.shape[0], r.size)
-        if len(source) < r.batch:
-            raise ValueError(f"{r.data} {r.path} has {len(source)} images, batch = {r.batch}: choose a smaller batch")
+        source = learned_from(r)
         if r.classes and r.classes != source.classes:
             found = f"{source.classes} classes" if source.classes else "no labels"
             raise ValueError(f"classes = {r.classes}: {r.data} {r.path} has {found}")
@@ -50,11 +47,7 @@ class Images(Denoising):
 
     def batch(self, n: int, streams: Streams) -> Batch:
         """This share's next n images in the run's order, [n, channels, size, size], with times and labels."""
-        first = (streams.step * streams.shares + streams.share) * n
-        epochs, indices = read_order(torch.arange(first, first + n), len(self.source), streams.seed)
-        images = self.source.images(indices)
-        if self.recipe.flip:
-            images = flipped(images, epochs, indices, len(self.source), streams.seed)
+        images, indices = read(self.source, n, streams, self.recipe.flip)
         return self.timed(pixels.to_model(images), self.source.labels(indices) if self.classes else None, streams)
 
     def preview(self, network: nn.Module, folder: RunFolder) -> Path:

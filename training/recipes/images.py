@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import Literal
 
 from training.recipes.base import Recipe
 from training.recipes.denoising import DenoisingRecipe
-from training.recipes.settings import Count
-
-DATA = ("digits", "fashion-mnist", "cifar10", "folder", "parquet")
+from training.recipes.pixels import PixelRecipe
 
 
 @dataclass(frozen=True)
-class ImageRecipe(DenoisingRecipe):
-    """A denoiser of the pixels of a data set (training/data), scaled to [-1, 1]."""
-
-    data: str = "digits"  # digits, fashion-mnist, cifar10, folder, parquet, or hub:NAME (of `datasets`)
-    path: str = ""  # where it lies, if not where it usually does
-    split: Literal["train", "test"] = "train"
-    colour: Literal["grey", "rgb"] = "grey"
-    size: Count = 8  # height and width
-    flip: bool = False  # mirror images left to right in half of the epochs
+class ImageRecipe(PixelRecipe, DenoisingRecipe):
+    """A denoiser of the pixels of a data set, scaled to [-1, 1]."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.data not in DATA and not re.fullmatch(r"hub:[\w.-]+(/[\w.-]+)?", self.data):
-            raise ValueError(f"data = {self.data!r}: expected one of {', '.join(DATA)} or hub:NAME")
-        if self.flip and self.data == "digits":
-            raise ValueError("flip = True, data = 'digits': a mirrored digit is no digit")
         self.check_size(self.size)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)."""
-        return (1 if self.colour == "grey" else 3, self.size, self.size)
 
 
 DIGITS = ImageRecipe(

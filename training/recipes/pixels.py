@@ -1,0 +1,41 @@
+"""Settings of recipes whose data are images: which data set, and which of its pixels."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from training.recipes.base import Recipe
+from training.recipes.settings import Count
+
+DATA = ("digits", "fashion-mnist", "cifar10", "folder", "parquet")
+
+
+@dataclass(frozen=True)
+class PixelRecipe(Recipe):
+    """A recipe that learns from the pixels of a data set (training/data)."""
+
+    data: str = "digits"  # digits, fashion-mnist, cifar10, folder, parquet, or hub:NAME (of `datasets`)
+    path: str = ""  # where it lies, if not where it usually does
+    split: Literal["train", "test"] = "train"
+    colour: Literal["grey", "rgb"] = "grey"
+    size: Count = 8  # height and width
+    flip: bool = False  # mirror images left to right in half of the epochs
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data not in DATA and not re.fullmatch(r"hub:[\w.-]+(/[\w.-]+)?", self.data):
+            raise ValueError(f"data = {self.data!r}: expected one of {', '.join(DATA)} or hub:NAME")
+        if self.flip and self.data == "digits":
+            raise ValueError("flip = True, data = 'digits': a mirrored digit is no digit")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return (1 if self.colour == "grey" else 3, self.size, self.size)
+
+    @property
+    def other_split(self) -> Literal["train", "test"]:
+        """The images that it does not learn from."""
+        return "test" if self.split == "train" else "train"

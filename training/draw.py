@@ -28,6 +28,7 @@ from training.task import Distilled
 BLUE, ORANGE = "#0072B2", "#E69F00"
 POINTS, IMAGES = 4000, 64  # in a preview
 GAP = 96  # grey between the images of a grid
+NUMBERED = 20  # classes up to which a matrix says its numbers
 SHARP = 800  # pixels up to which a small picture is enlarged
 
 matplotlib.use("Agg")
@@ -64,7 +65,7 @@ def compare(drawn: Tensor, world: str, path: Path, title: str, generator: torch.
     centre, reach = truth.mean(0), 1.25 * (truth - truth.mean(0)).abs().max().item()
     left.set_xlim(centre[0].item() - reach, centre[0].item() + reach)
     left.set_ylim(centre[1].item() - reach, centre[1].item() + reach)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def grid(images: Tensor, path: Path, labels: Tensor | None = None) -> Path:
@@ -91,6 +92,24 @@ def _save_pixels(picture: Tensor, path: Path) -> Path:
     return path
 
 
+def confusion(counts: Tensor, path: Path, title: str) -> Path:
+    """A matrix of counts, rows the true classes, columns what they were taken for; each row shaded by its shares."""
+    n = len(counts)
+    figure = Figure(figsize=(max(4.0, 0.5 * n), max(4.0, 0.5 * n)), layout="constrained")
+    axes = figure.subplots()
+    shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    for i, j in counts.nonzero().tolist() if n <= NUMBERED else ():
+        axes.text(
+            j, i, str(int(counts[i, j])), ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black"
+        )
+    axes.set(xlabel="taken for", ylabel="class")
+    if n <= NUMBERED:
+        axes.set(xticks=range(n), yticks=range(n))
+    axes.set_title(title, fontsize=9)
+    return save(figure, path)
+
+
 def curves(folder: RunFolder) -> Path:
     """curves.png: loss, smoothed loss and learning rate against the step, from metrics.jsonl."""
     log = run_folder.read_log(folder.metrics)
@@ -106,7 +125,7 @@ def curves(folder: RunFolder) -> Path:
     rate.set_ylabel("learning rate")
     rate.set_ylim(bottom=0)
     figure.legend(loc="outside lower center", ncols=3)
-    return _save(figure, folder.path / "curves.png")
+    return save(figure, folder.path / "curves.png")
 
 
 def _zoom(axes: Axes, losses: list[float]) -> None:
@@ -117,7 +136,8 @@ def _zoom(axes: Axes, losses: list[float]) -> None:
         axes.set_ylim(min(late) - margin, max(late) + margin)
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
+    """The figure as a PNG, whole or not at all."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     durable.replace(path, buffer.getvalue())

@@ -18,7 +18,7 @@ from training.recipes import Recipe
 from training.run_folder import RunFolder
 from training.sampling import Sampler
 from training.streams import Streams
-from training.task import Conditional, Distilled, Generative, build
+from training.task import Conditional, Distilled, Generative, Task, build
 
 DEFAULT_SOLVER, DEFAULT_STEPS = "ddim", 50
 POINTS, IMAGES = 20_000, 64  # drawn if nothing is said
@@ -80,20 +80,31 @@ def _time(recipe: Recipe, end: str) -> float:
 
 def load(path: Path | str, weights: Literal["ema", "last"] = "ema") -> Trained:
     """The run in a folder, with its averaged weights or its last; ValueError if it isn't finished or fits no model."""
-    folder = run_folder.open_run(Path(path))
-    if not folder.finished:
-        raise ValueError(f"{path} is not finished: resume it first (its weights are written at the last step)")
-    file = folder.ema if weights == "ema" else folder.weights
+    folder = finished(path)
     built = build(folder.recipe)
     if not isinstance(built, Generative):
         raise ValueError(f"{path} is a run of {folder.recipe.name}, which is no generative model")
+    network = trained_network(folder, built, weights)
+    return Trained(built.denoiser(network), built.schedule, folder.recipe, built.std, folder, built, network)
+
+
+def finished(path: Path | str) -> RunFolder:
+    """The run in a folder; ValueError if it has steps to do yet."""
+    folder = run_folder.open_run(Path(path))
+    if not folder.finished:
+        raise ValueError(f"{path} is not finished: resume it first (its weights are written at the last step)")
+    return folder
+
+
+def trained_network(folder: RunFolder, built: Task, weights: Literal["ema", "last"] = "ema") -> nn.Module:
+    """The network of a finished run, as its task has built it; ValueError if the weights are another network's."""
+    file = folder.ema if weights == "ema" else folder.weights
     network = built.network()
     try:
         network.load_state_dict(safetensors.torch.load_file(file))
     except (safetensors.SafetensorError, RuntimeError, OSError) as error:
         raise ValueError(f"{file} does not fit {folder.recipe.name}: {' '.join(str(error).split())[:200]}") from None
-    network.eval().requires_grad_(False)
-    return Trained(built.denoiser(network), built.schedule, folder.recipe, built.std, folder, built, network)
+    return network.eval().requires_grad_(False)
 
 
 def sample_run(

@@ -18,13 +18,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from training.recipes.base import Recipe
+from training.recipes.classifier import CLASSIFIERS, ClassifierRecipe
 from training.recipes.distill import DISTILLATIONS
 from training.recipes.images import IMAGES, ImageRecipe
 from training.recipes.toy import TOYS, ToyRecipe
 
-__all__ = ["RECIPES", "ImageRecipe", "Recipe", "ToyRecipe", "change", "find", "fingerprint", "from_table"]
+__all__ = [
+    "RECIPES",
+    "ClassifierRecipe",
+    "ImageRecipe",
+    "Recipe",
+    "ToyRecipe",
+    "change",
+    "find",
+    "fingerprint",
+    "from_table",
+]
 
-RECIPES: dict[str, Recipe] = {**TOYS, **IMAGES, **DISTILLATIONS}
+RECIPES: dict[str, Recipe] = {**TOYS, **IMAGES, **CLASSIFIERS, **DISTILLATIONS}
 
 
 def find(name: str) -> Recipe:

@@ -55,7 +55,8 @@ def verified(tmp_path: Path, text: str):
 
 @pytest.fixture
 def forget(monkeypatch):
-    """Claims of the test are forgotten after it: another test may use the same ids."""
+    """Claims of the test are forgotten after it, since another may use the same ids; the ledger's are not."""
+    import theory.gaussian  # noqa: F401
     from theory.proof.claims import CLAIMS
 
     known = dict(CLAIMS)

@@ -20,12 +20,16 @@ from training.task import Batch, Task
 AHEAD = 2  # steps made ahead by each worker
 
 
+def refuse_no_number(workers: int) -> None:
+    """ValueError for a number of threads that is none."""
+    if type(workers) is not int or workers < 0:
+        raise ValueError(f"workers = {workers!r}: expected an integer >= 0")
+
+
 class Feed:
     """`feed(step)` is that step's micro-batches with their streams, on the device. A context: it ends its threads."""
 
     def __init__(self, task: Task, recipe: Recipe, seed: int, processes: Processes, workers: int = 0) -> None:
-        if type(workers) is not int or workers < 0:
-            raise ValueError(f"workers = {workers!r}: expected an integer >= 0")
         self.task, self.recipe, self.seed, self.processes = task, recipe, seed, processes
         self.n = processes.share(recipe)
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="feed") if workers else None

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training import launch, progress, recipes, run_folder
-from training.feed import Feed
+from training.feed import Feed, refuse_no_number
 from training.keeper import Keeper
 from training.launch import Processes
 from training.optimization import learning_rate
@@ -79,6 +79,7 @@ def train(
             raise ValueError(f"seed = {seed!r}: expected an integer >= 0")
         if out is not None:
             run_folder.refuse_existing(Path(out))
+        refuse_no_number(workers)
         progress.refuse_untracked(track)
         processes.share(recipe)
         return recipe if steps is None else recipes.change(recipe, steps=steps)
@@ -110,6 +111,7 @@ def resume(
     processes = launch.join()
 
     def opened() -> RunFolder:
+        refuse_no_number(workers)
         progress.refuse_untracked(track)
         folder = run_folder.open_run(Path(path))
         processes.share(folder.recipe)

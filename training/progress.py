@@ -16,6 +16,7 @@ from training.recipes import Recipe
 from training.run_folder import RunFolder
 
 Tracker = Literal["tensorboard", "wandb", "trackio"]
+PROJECT = "diffusion-seminar"
 EVERY = 10.0  # seconds between lines where there is no terminal
 PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "trackio": ("trackio",)}
 
@@ -97,7 +98,8 @@ def tracked(accelerator: Any, folder: RunFolder, track: str | None) -> Iterator[
     settings = {
         k: v if isinstance(v, int | float | str) else str(v) for k, v in dataclasses.asdict(folder.recipe).items()
     }
-    accelerator.init_trackers(folder.path.name, config=settings | {"seed": folder.seed})
+    named = {} if track == "tensorboard" else {track: {"name": folder.path.name}}  # TensorBoard writes into the folder
+    accelerator.init_trackers(PROJECT if named else track, config=settings | {"seed": folder.seed}, init_kwargs=named)
     try:
         yield lambda values: accelerator.log(
             {name: value for name, value in values.items() if name != "step" and value is not None}, step=values["step"]

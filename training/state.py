@@ -123,9 +123,8 @@ class State:
     def shown(self, average: dict[str, Tensor]) -> nn.Module:
         """A network of its own with these weights, to sample with; this one goes on untouched."""
         network = copy.deepcopy(self.skeleton)
-        network.load_state_dict(
-            {name: tensor.to(self.processes.device) for name, tensor in average.items()}, assign=True
-        )
+        copies = {name: tensor.to(self.processes.device, copy=True) for name, tensor in average.items()}
+        network.load_state_dict(copies, assign=True)
         return network.eval().requires_grad_(False)
 
 

@@ -51,7 +51,7 @@ def _archive(path: Path) -> dict[str, bytes]:
                 if file is not None:
                     found[name] = file.read() if name.endswith(".bin") else b""
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path} is torn or no tar archive: {error}") from None
+        raise ValueError(f"{path} is torn or no tar archive: {' '.join(str(error).split())[:100]}") from None
     return found
 
 

@@ -29,7 +29,7 @@ def decode(data: bytes, name: str, channels: int, size: int) -> Tensor:
     try:
         image.load()
     except Exception as error:  # torn data make Pillow's decoders raise anything
-        raise ValueError(f"{name} is torn or broken: {error}") from None
+        raise ValueError(f"{name} is torn or broken: {' '.join(str(error).split())[:100]}") from None
     image = _opaque(ImageOps.exif_transpose(image), name).convert(MODES[channels])
     fitted = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC) if image.size != (size, size) else image
     pixels = np.array(fitted, dtype=np.uint8).reshape(size, size, channels)
@@ -47,7 +47,7 @@ def head(data: bytes, name: str, size: int) -> Image.Image:
     except Image.DecompressionBombError:
         raise ValueError(f"{name} has more than {MAX_PIXELS} pixels: refused as a decompression bomb") from None
     except Exception as error:
-        raise ValueError(f"{name} is torn or broken: {error}") from None
+        raise ValueError(f"{name} is torn or broken: {' '.join(str(error).split())[:100]}") from None
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ValueError(f"{name} has {width} x {height} pixels: refused as a decompression bomb")

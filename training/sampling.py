@@ -14,6 +14,7 @@ Stochastic tables forget their start: they get the law of x_t itself, N(0, (alph
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,17 @@ def draw(denoiser: Denoiser, sampler: Sampler, shape: tuple[int, ...], n: int, g
         raise ValueError(f"n = {n!r}: expected an integer >= 1")
     noise = (torch.randn(size, *shape, generator=generator, device=generator.device) for size in sizes(n, shape))
     return torch.cat([sampling.sample(denoiser, sampler.coefficients, sampler.spread * z, generator) for z in noise])
+
+
+def draw_told(
+    denoiser: Callable[[Tensor | None], Denoiser], sampler: Sampler, shape: tuple[int, ...], n: int,
+    generator: Generator, labels: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """n samples by a denoiser of its labels, the i-th sample with the i-th of them, or by that of none."""
+    parts = sizes(n, shape)
+    told = [None] * len(parts) if labels is None else labels.split(parts)
+    drawn = (draw(denoiser(part), sampler, shape, size, generator) for part, size in zip(told, parts, strict=True))
+    return torch.cat(list(drawn))
 
 
 def sizes(n: int, shape: tuple[int, ...]) -> list[int]:

@@ -104,7 +104,11 @@ class Conditional(Generative, Protocol):
         self, network: nn.Module, sampler: Sampler, n: int, generator: Generator,
         labels: Tensor | None = None, guidance: float = 1.0,
     ) -> Tensor:  # fmt: skip
-        """n samples [n, *shape], each of its label if there are any."""
+        """n samples [n, *shape], each of its label if there are any; ValueError for a label there is none of."""
+        ...
+
+    def withheld(self, labels: Tensor, streams: Streams) -> Tensor:
+        """Labels [n] as a network is told them in training: some replaced by a number that says nothing."""
         ...
 
 

@@ -318,6 +318,84 @@ def test_a_distilled_run_is_sampled_and_judged_by_its_own_sampler(
         evaluate.evaluate_run(tmp_path / "run", exact=True)
 
 
+# -- images, and labels ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a small run on digits that was told them, its last layer moved off its first zeros."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draw, "curves", lambda *_: None)
+        patch.setattr(draw, "grid", lambda *_: None)
+        recipe = tiny("images.digits-unet", classes=10, channels=(8, 16), layers=1, head=8, steps=20, batch=16, lr=1e-2)
+        return str(loop.train(recipe, tmp_path_factory.mktemp("digits") / "run", quiet=True).folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, settings",
+    [
+        ("progressive", {"start_steps": 4, "end_steps": 2, "guidance": 2.0}),
+        ("consistency", {"levels": 4}),
+        ("consistency", {"levels": 4, "from_data": True}),
+        ("reflow", {"pairs": 32, "pair_steps": 2, "guidance": 2.0}),
+        ("reflow", {"pairs": 0, "pair_steps": 2}),
+    ],
+)
+def test_a_teacher_of_labels_has_a_student_of_labels(
+    digits: str, tmp_path: Path, name: str, settings: dict[str, Any]
+) -> None:
+    folder = tmp_path / "run"
+    student(folder, f"distill.{name}", digits, batch=16, steps=3, **settings)
+    three, again, four = (runs.sample_run(folder, n=2, label=label, seed=1) for label in (3, 3, 4))
+    assert three.dtype == torch.uint8
+    assert three.shape == (2, 1, 8, 8)
+    assert torch.equal(three, again)
+    assert not torch.equal(three, four)
+    assert runs.sample_run(folder, n=2, out=tmp_path / "drawn.png").shape == (2, 1, 8, 8)
+    assert (tmp_path / "drawn.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="expected 0 to 9"):
+        runs.sample_run(folder, n=2, label=10)
+    with pytest.raises(ValueError, match=r"guidance = 2\.0: a student is not guided"):
+        runs.sample_run(folder, n=2, label=3, guidance=2.0)
+
+
+@pytest.mark.slow
+def test_guidance_goes_into_the_first_round(digits: str) -> None:
+    """Later rounds' teachers were students: guided twice, they would be guided more."""
+
+    def cost(step: int, guidance: float) -> float:
+        torch.manual_seed(0)
+        recipe = tiny("distill.progressive", teacher=digits, start_steps=4, steps=10, guidance=guidance)
+        task = distill.build(recipe)
+        network, streams = task.network(), Streams(0, step)
+        network.eval()
+        return task.loss(network, task.batch(16, streams), streams).item()
+
+    assert cost(4, 3.0) != cost(4, 1.0)
+    assert cost(5, 3.0) == cost(5, 1.0)
+
+
+@pytest.mark.slow
+def test_pairs_of_labels_end_where_the_guided_teacher_ends(digits: str) -> None:
+    task = distill.build(tiny("distill.reflow", teacher=digits, pair_steps=3, guidance=2.5))
+    assert isinstance(task, distill.Reflow)
+    pairs, teacher = task.make(6, seed=4), runs.load(digits)
+    table = teacher.sampler("ddim", 3)
+    guided = teacher.task.denoiser(teacher.network, pairs["labels"], 2.5)  # type: ignore[call-arg]
+    torch.testing.assert_close(pairs["data"], sample(guided, table.coefficients, table.spread * pairs["noise"]))
+    assert len(pairs["labels"].unique()) > 1
+
+
+def test_labels_where_there_are_none(ring: str, tmp_path: Path) -> None:
+    assert "knows no labels to be guided by" in refused(tmp_path / "run", "distill.reflow", teacher=ring, guidance=2.0)
+    with pytest.raises(ValueError, match=r"guidance = 2\.0, from_data = True"):
+        tiny("distill.consistency", from_data=True, guidance=2.0)
+    student(tmp_path / "run", "distill.consistency", ring, steps=1)
+    with pytest.raises(ValueError, match=r"toy\.ring was trained without labels"):
+        runs.sample_run(tmp_path / "run", n=2, label=1)
+
+
 # -- what a run of them refuses ----------------------------------------------------------------------------------------
 
 

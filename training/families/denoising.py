@@ -43,7 +43,7 @@ class Denoising:
         """The mean weighted squared error; noise and which labels are withheld are drawn from `streams`."""
         x_0, t, *labels = batch
         r = self.recipe
-        told = [self._withheld(label, streams) for label in labels]
+        told = [self.withheld(label, streams) for label in labels]
         eps = torch.randn(x_0.shape, generator=streams("noise"), device=x_0.device)
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class Denoising:
             losses = losses / scale**2
         return losses.mean()
 
-    def _withheld(self, labels: Tensor, streams: Streams) -> Tensor:
+    def withheld(self, labels: Tensor, streams: Streams) -> Tensor:
         """Labels, some of them replaced by the network's number for "not told"."""
         drop = torch.rand(len(labels), generator=streams("label"), device=labels.device) < self.recipe.label_dropout
         return labels.masked_fill(drop, networks.unlabelled(self.recipe))
@@ -64,7 +64,7 @@ class Denoising:
     def denoiser(self, network: nn.Module, labels: Tensor | None = None, guidance: float = 1.0) -> Denoiser:
         """(x, t) -> E[x_0 | x_t = x], or E[x_0 | x_t = x, label]; with a weight other than 1, guided classifier-free.
 
-        labels: int64 [n], for n samples; ValueError for labels or guidance that the network knows nothing of.
+        labels: int64 [n], for n samples, some withheld perhaps; ValueError for guidance that the network can't give.
         """
         kind = self.recipe.parameterization
         free = model.denoiser(network, self.schedule, kind)
@@ -72,7 +72,6 @@ class Denoising:
             if guidance != 1:
                 raise ValueError(f"guidance = {guidance}: guidance needs labels")
             return free
-        self.check_labels(labels)
         if guidance != 1 and not self.recipe.label_dropout:
             raise ValueError(f"guidance = {guidance}: trained with label_dropout = 0, it has no unguided model")
         told = model.denoiser(lambda x, t: network(x, t, labels), self.schedule, kind)
@@ -83,17 +82,19 @@ class Denoising:
         labels: Tensor | None = None, guidance: float = 1.0,
     ) -> Tensor:  # fmt: skip
         """n samples [n, *shape], the i-th with the i-th of the labels if there are any; see `denoiser`."""
-        sizes = sampling.sizes(n, self.shape)
-        parts = [None] * len(sizes) if labels is None else labels.split(sizes)
-        drawn = (
-            sampling.draw(self.denoiser(network, part, guidance), sampler, self.shape, size, generator)
-            for part, size in zip(parts, sizes, strict=True)
-        )
-        return torch.cat(list(drawn))
+        check_labels(labels, self.classes, self.recipe.name)
 
-    def check_labels(self, labels: Tensor) -> None:
-        """ValueError unless the network was told labels, and these are among them."""
-        if not self.classes:
-            raise ValueError(f"{self.recipe.name} was trained without labels (classes = 0): it can't be asked for one")
-        if not bool(((labels >= 0) & (labels < self.classes)).all()):
-            raise ValueError(f"labels {labels.min()} to {labels.max()}: expected 0 to {self.classes - 1}")
+        def denoiser(part: Tensor | None) -> Denoiser:
+            return self.denoiser(network, part, guidance)
+
+        return sampling.draw_told(denoiser, sampler, self.shape, n, generator, labels)
+
+
+def check_labels(labels: Tensor | None, classes: int, name: str) -> None:
+    """ValueError unless a network of that many classes was told these labels, if there are any."""
+    if labels is None:
+        return
+    if not classes:
+        raise ValueError(f"{name} was trained without labels (classes = 0): it can't be asked for one")
+    if not bool(((labels >= 0) & (labels < classes)).all()):
+        raise ValueError(f"labels {labels.min()} to {labels.max()}: expected 0 to {classes - 1}")

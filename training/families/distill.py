@@ -9,7 +9,8 @@
 
 Each is a denoiser with a table of its own (`sampler`), so what samples, judges or draws a run does it with these too.
 What changes beside the student, a round's teacher or the average that makes the targets, is part of the run's state.
-Losses and targets are those of diffusion/distillation.py.
+Losses and targets are those of diffusion/distillation.py. A teacher of labels has a student of labels, withheld as
+often; its classifier-free guidance, if any, goes into the student's weights (Meng et al. 2023, for one weight).
 """
 
 from __future__ import annotations
@@ -34,13 +35,14 @@ from diffusion.schedules import Schedule
 from diffusion.shapes import per_sample
 from diffusion.types import Denoiser
 from training import draw, durable, launch, recipes, runs, sampling
+from training.families.denoising import check_labels
 from training.recipes import Recipe
 from training.recipes.distill import ConsistencyRecipe, DistillRecipe, ProgressiveRecipe, ReflowRecipe
 from training.run_folder import RunFolder
 from training.runs import Trained
 from training.sampling import Sampler
 from training.streams import Streams
-from training.task import Batch, Distilled
+from training.task import Batch, Conditional, Distilled, Generative
 from training.task import build as build_task
 
 NOISE_ONLY = ("eps", "score")  # predictions that say nothing of the data where x_t is all noise
@@ -56,6 +58,9 @@ class Student:
         self.recipe, self.teacher = recipe, teacher
         self.data: Recipe = teacher.task.data if isinstance(teacher.task, Distilled) else teacher.recipe
         self.schedule, self.std, self.shape = teacher.schedule, teacher.std, teacher.task.shape
+        self.classes = teacher.task.classes if isinstance(teacher.task, Conditional) else 0
+        if recipe.guidance != 1 and not self.classes:
+            raise ValueError(f"guidance = {recipe.guidance}: teacher {recipe.teacher} knows no labels to be guided by")
 
     def facts(self) -> dict[str, Any]:
         """The teacher's recipe and weights, and what its data depend on."""
@@ -72,8 +77,41 @@ class Student:
         network.load_state_dict(self.teacher.network.state_dict())
         return network
 
-    def denoiser(self, network: nn.Module) -> Denoiser:
-        return self.teacher.task.denoiser(network)
+    def denoiser(self, network: nn.Module, labels: Tensor | None = None, guidance: float = 1.0) -> Denoiser:
+        """The student's own, as `Conditional` has it, but for guidance."""
+        if guidance != 1:
+            raise ValueError(
+                f"guidance = {guidance}: a student is not guided, its teacher was, by {self.recipe.guidance}"
+            )
+        return self.student(network, labels)
+
+    def student(self, network: nn.Module, labels: Tensor | None) -> Denoiser:
+        return told(self.teacher.task, network, labels)
+
+    def taught(self, network: nn.Module, labels: Tensor | None) -> Denoiser:
+        """What is to be learned: a network of the teacher's, guided."""
+        return told(self.teacher.task, network, labels, self.recipe.guidance)
+
+    def withheld(self, labels: Tensor, streams: Streams) -> Tensor:
+        """As the teacher was told them."""
+        assert isinstance(self.teacher.task, Conditional)
+        return self.teacher.task.withheld(labels, streams)
+
+    def labels(self, batch: Batch, streams: Streams) -> Tensor | None:
+        """Those of a batch, some withheld: of a teacher of labels they come last."""
+        return self.withheld(batch[-1], streams) if self.classes else None
+
+    def draw(
+        self, network: nn.Module, sampler: Sampler, n: int, generator: torch.Generator,
+        labels: Tensor | None = None, guidance: float = 1.0,
+    ) -> Tensor:  # fmt: skip
+        """n samples [n, *shape], the i-th with the i-th of the labels if there are any."""
+        check_labels(labels, self.classes, self.data.name)
+
+        def denoiser(part: Tensor | None) -> Denoiser:
+            return self.denoiser(network, part, guidance)
+
+        return sampling.draw_told(denoiser, sampler, self.shape, n, generator, labels)
 
     def sampler(self, steps: int | None = None) -> Sampler:
         raise NotImplementedError
@@ -139,8 +177,10 @@ class Progressive(Follower):
         times = self.grid[:: 2 ** self.recipe.round_of(streams.step)].to(x_0.device)  # of the round's teacher
         chosen = torch.randint(len(times) // 2, (len(x_0),), generator=streams("time"), device=x_0.device)
         t, u, s = (times[2 * chosen + k] for k in range(3))
-        x_t = noised(x_0, self.schedule.alpha(t), self.schedule.sigma(t), streams)
-        student, teacher = self.denoiser(network), self.denoiser(self.held)
+        x_t, labels = noised(x_0, self.schedule.alpha(t), self.schedule.sigma(t), streams), self.labels(batch, streams)
+        first = self.recipe.round_of(streams.step) == 0  # later teachers were students: guidance is in their weights
+        student = self.student(network, labels)
+        teacher = self.taught(self.held, labels) if first else self.student(self.held, labels)
         return distil.progressive_loss(student, teacher, self.schedule, x_t, (t, u, s), self.std).mean()
 
     def sampler(self, steps: int | None = None) -> Sampler:
@@ -184,13 +224,14 @@ class Consistency(Follower):
         levels = self.levels.to(x_0.device)
         upper = torch.randint(1, len(levels), (len(x_0),), generator=streams("time"), device=x_0.device)
         level, h = levels[upper], levels[upper] - levels[upper - 1]
-        f, target = self.function(network), self.function(self.held)
+        labels = self.labels(batch, streams)
+        f, target = self.function(network, labels), self.function(self.held, labels)
         if self.recipe.from_data:
             eps = torch.randn(x_0.shape, generator=streams("noise"), device=x_0.device)
             return distil.consistency_training_loss(f, x_0, eps, level, h, target).mean()
         self.teacher.network.to(x_0.device)
         with torch.no_grad():
-            denoise = self.at_level(self.teacher.denoiser)
+            denoise = self.at_level(self.taught(self.teacher.network, labels))
             x = noised(x_0, torch.ones_like(level), level, streams)
         return distil.consistency_distillation_loss(f, denoise, x, level, h, target).mean()
 
@@ -204,14 +245,14 @@ class Consistency(Follower):
 
         return estimate
 
-    def function(self, network: nn.Module) -> distil.Network:
+    def function(self, network: nn.Module, labels: Tensor | None) -> distil.Network:
         """(x, sigma) -> f by the network."""
-        denoise = self.at_level(self.teacher.task.denoiser(network))
+        denoise = self.at_level(told(self.teacher.task, network, labels))
         return distil.consistency_of(denoise, self.std, self.levels[0].item())
 
-    def denoiser(self, network: nn.Module) -> Denoiser:
+    def student(self, network: nn.Module, labels: Tensor | None) -> Denoiser:
         """(x_t, t) -> f: where the path through x_t began; no posterior mean."""
-        f = self.function(network)
+        f = self.function(network, labels)
 
         def estimate(x: Tensor, t: Tensor) -> Tensor:
             alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
@@ -238,7 +279,7 @@ class Reflow(Student):
     """
 
     recipe: ReflowRecipe
-    pairs: dict[str, Tensor]  # "noise" and "data"
+    pairs: dict[str, Tensor]  # "noise" and "data", and "labels" if there are any
     digest: str
 
     def __init__(self, recipe: ReflowRecipe, teacher: Trained) -> None:
@@ -267,16 +308,21 @@ class Reflow(Student):
 
     def make(self, n: int, seed: int) -> dict[str, Tensor]:
         """n pairs [n, *shape], on the CPU."""
-        noise = torch.randn(n, *self.shape, generator=Streams(seed, 0)("pairs"))
-        device = launch.join().device
-        parts = noise.split(sampling.sizes(len(noise), self.shape))
-        return {"noise": noise, "data": torch.cat([self.carried(z.to(device)).cpu() for z in parts])}
+        drawn, device = self.starts(n, Streams(seed, 0)("pairs")), launch.join().device
+        parts = zip(*(tensor.split(sampling.sizes(n, self.shape)) for tensor in drawn), strict=True)
+        data = torch.cat([self.carried(*(tensor.to(device) for tensor in part)).cpu() for part in parts])
+        return dict(zip(("noise", "labels"), drawn, strict=False)) | {"data": data}
+
+    def starts(self, n: int, generator: torch.Generator) -> Batch:
+        """n times unit noise, and labels if there are any, all equally likely."""
+        noise = torch.randn(n, *self.shape, generator=generator)
+        return (noise, torch.randint(self.classes, (n,), generator=generator)) if self.classes else (noise,)
 
     @torch.no_grad()
-    def carried(self, noise: Tensor) -> Tensor:
+    def carried(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """The end of the teacher's path from unit noise."""
-        self.teacher.network.to(noise.device)
-        return sample(self.teacher.denoiser, self.path.coefficients, self.path.spread * noise)
+        denoiser = self.taught(self.teacher.network.to(noise.device), labels)
+        return sample(denoiser, self.path.coefficients, self.path.spread * noise)
 
     def facts(self) -> dict[str, Any]:
         return super().facts() | ({"pairs": self.digest} if self.recipe.pairs else {})
@@ -286,28 +332,40 @@ class Reflow(Student):
         return super().network() if self.inherits else self.architecture.network()
 
     def batch(self, n: int, streams: Streams) -> Batch:
-        """Noise and data of n pairs; noise alone where the pairs are made in the step."""
+        """Noise and data of n pairs, without data where these are made in the step; labels if there are any."""
         generator = streams("data", "cpu")
         if not self.recipe.pairs:
-            return (torch.randn(n, *self.shape, generator=generator),)
+            return self.starts(n, generator)
         chosen = torch.randint(self.recipe.pairs, (n,), generator=generator)
-        return self.pairs["noise"][chosen], self.pairs["data"][chosen]
+        return tuple(self.pairs[name][chosen] for name in ("noise", "data", "labels") if name in self.pairs)
 
     def loss(self, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
         """The squared error of the velocity noise - data at x_t between them, t uniform."""
-        noise = batch[0]
-        data = batch[1] if self.recipe.pairs else self.carried(noise)
+        noise, data = batch[0], batch[1] if self.recipe.pairs else self.carried(*batch)
         t = torch.rand(len(noise), generator=streams("time"), device=noise.device)
-        return denoising_loss(network, self.schedule, data, t, noise, "velocity").mean()
+        velocity = self.velocity(network, self.labels(batch, streams))
+        return denoising_loss(velocity, self.schedule, data, t, noise, "velocity").mean()
 
-    def denoiser(self, network: nn.Module) -> Denoiser:
+    def velocity(self, network: nn.Module, labels: Tensor | None) -> Denoiser:
+        return network if labels is None else lambda x, t: network(x, t, labels)
+
+    def student(self, network: nn.Module, labels: Tensor | None) -> Denoiser:
         """(x_t, t) -> the point at time 0 of a straight path through x_t."""
-        return lambda x, t: distil.straight_student(x, network(x, t.to(x).expand(len(x))), per_sample(t, x))
+        velocity = self.velocity(network, labels)
+        return lambda x, t: distil.straight_student(x, velocity(x, t.to(x).expand(len(x))), per_sample(t, x))
 
     def sampler(self, steps: int | None = None) -> Sampler:
         """Euler in equal steps from unit noise."""
         steps = self.recipe.end_steps if steps is None else steps
         return Sampler(solvers.euler(self.schedule, grids.uniform(steps)), 1.0)
+
+
+def told(task: Generative, network: nn.Module, labels: Tensor | None, guidance: float = 1.0) -> Denoiser:
+    """The task's denoiser, of labels if there are any."""
+    if labels is None:
+        return task.denoiser(network)
+    assert isinstance(task, Conditional)
+    return task.denoiser(network, labels, guidance)
 
 
 def whole(network: nn.Module) -> dict[str, Tensor]:

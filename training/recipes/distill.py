@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from training.recipes.base import Recipe
-from training.recipes.settings import Between, Count, Natural, Positive, Width
+from training.recipes.settings import Between, Count, Natural, NotNegative, Positive, Width
 
 Several = Annotated[int, Between(2)]
 BelowOne = Annotated[float, Between(0, 1 - 1e-6)]
@@ -18,6 +18,7 @@ class DistillRecipe(Recipe):
 
     teacher: str = ""  # folder of a finished generative run, from the working directory
     end_steps: Count = 1  # in how many steps samples are drawn
+    guidance: NotNegative = 1.0  # classifier-free, of a teacher of labels, into the student's weights; 1: none
     lr: Positive = 1e-3
 
 
@@ -64,6 +65,11 @@ class ConsistencyRecipe(DistillRecipe):
     from_data: bool = False  # consistency training: neighbours by one noise, not by the teacher's step
     levels: Several = 64  # noise levels; neighbours are one apart
     target_decay: BelowOne = 0.95  # of the average of weights that makes the targets
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.from_data and self.guidance != 1:
+            raise ValueError(f"guidance = {self.guidance}, from_data = True: without a teacher nothing is guided")
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from diffusion import ema_profiles
 from diffusion.ema import EMA
 from diffusion.ema_profiles import Snapshot, power_of
-from training import durable, run_folder
+from training import run_folder, tensor_file
 from training.recipes import Recipe
 from training.run_folder import RunFolder
 
@@ -65,7 +63,7 @@ def store(folder: RunFolder, step: int, tensors: dict[str, Tensor]) -> Path:
     """Write a snapshot of the averages after `step` steps."""
     folder.averages.mkdir(exist_ok=True)
     path = folder.averages / f"step-{step:08d}.safetensors"
-    durable.replace(path, safetensors.torch.save({name: t.cpu().contiguous() for name, t in tensors.items()}))
+    tensor_file.write(path, tensors)
     return path
 
 
@@ -78,24 +76,20 @@ def reconstruct(path: Path | str, width: float, step: int | None = None) -> Path
     if step is not None and not 1 <= step <= _step_of(files[-1]):
         raise ValueError(f"step = {step}: expected one from 1 to {_step_of(files[-1])}, the last stored")
     snapshots = [
-        Snapshot(power_of(stored), _step_of(file), _average(file, stored))
-        for file in files
+        Snapshot(power_of(stored), _step_of(file), _average(tensors, stored))
+        for file, tensors in ((file, tensor_file.read(file)) for file in files)
         for stored in folder.recipe.ema
     ]
     average = ema_profiles.reconstruct(snapshots, width, step)
     out = folder.path / f"ema-{width:g}.safetensors"
-    durable.replace(out, safetensors.torch.save(average))
+    tensor_file.write(out, average)
     return out
 
 
-def _average(file: Path, width: float) -> dict[str, Tensor]:
+def _average(tensors: dict[str, Tensor], width: float) -> dict[str, Tensor]:
     """One width's average of a snapshot."""
     prefix = f"{width}."
-    try:
-        with safetensors.safe_open(file, "pt") as stored:
-            return {n.removeprefix(prefix): stored.get_tensor(n) for n in stored.keys() if n.startswith(prefix)}  # noqa: SIM118
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{file} is damaged: {error}") from None
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _step_of(file: Path) -> int:

@@ -24,6 +24,7 @@ from torch import Tensor
 from training import durable
 
 TENSORS, VOUCHER = "state.safetensors", "state.json"
+LONGEST = 2**20  # bytes of the JSON: a voucher has a few hundred
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], keep: int = 2) -> Path:
@@ -52,9 +53,9 @@ def load(path: Path, like: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tu
     missing, unexpected, or of another shape or dtype.
     """
     voucher = _read_voucher(path / VOUCHER)
-    contents = _read(path / TENSORS)
-    if len(contents) != voucher["bytes"]:
-        raise ValueError(f"{path / TENSORS} has {len(contents)} bytes, expected {voucher['bytes']}: {_advice(path)}")
+    if (size := _size(path / TENSORS)) != voucher["bytes"]:
+        raise ValueError(f"{path / TENSORS} has {size} bytes, expected {voucher['bytes']}: {_advice(path)}")
+    contents = (path / TENSORS).read_bytes()
     if hashlib.sha256(contents).hexdigest() != voucher["sha256"]:
         raise ValueError(f"{path / TENSORS} is damaged (its sha256 is not the one saved): {_advice(path)}")
     for fact, value in facts.items():
@@ -90,20 +91,21 @@ def _digest(claims: Mapping[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(claims, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing: {_advice(path.parent)}") from None
+def _size(path: Path) -> int:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: {_advice(path.parent)}")
+    return path.stat().st_size
 
 
 def _read_voucher(path: Path) -> dict[str, Any]:
+    if _size(path) > LONGEST:
+        raise ValueError(f"{path} is damaged (it is longer than any that was saved): {_advice(path.parent)}")
     try:
-        claims = json.loads(_read(path))
+        claims = json.loads(path.read_bytes())
         digest = claims.pop("digest")
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError):
+    except (ValueError, RecursionError, KeyError, AttributeError, TypeError):
         raise ValueError(f"{path} is damaged (not the JSON that was saved): {_advice(path.parent)}") from None
-    if _digest(claims) != digest:
+    if _digest(claims) != digest or claims.keys() != {"step", "facts", "bytes", "sha256"}:
         raise ValueError(f"{path} is damaged (its digest does not match): {_advice(path.parent)}")
     return claims
 

@@ -10,9 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import safetensors.torch
-
-from training import averages, checkpoint, draw, durable, run_folder
+from training import averages, checkpoint, draw, durable, run_folder, tensor_file
 from training.optimization import learning_rate
 from training.run_folder import RunFolder
 from training.speed import Meter, memory
@@ -54,7 +52,7 @@ class Keeper:
 
     def log(self, step: int, meter: Meter) -> dict[str, Any]:
         """One line of metrics.jsonl; ValueError when not one step of the window could be used."""
-        self.loss, smoothed, skipped = self.state.close_window()
+        self.loss, smoothed, skipped = self.state.close_window((step - 1) % self.recipe.log_every + 1)
         rate = meter.rate(step)
         line = {
             "step": step,
@@ -104,10 +102,10 @@ class Keeper:
         average = self._average()
 
         def write() -> None:
-            durable.replace(self.folder.weights, _bytes(weights))
+            tensor_file.write(self.folder.weights, weights)
             draw.curves(self.folder)
             self._preview(average)
-            durable.replace(self.folder.ema, _bytes(average))
+            tensor_file.write(self.folder.ema, average)
 
         self._write("its weights and pictures", write)
 
@@ -131,7 +129,3 @@ class Keeper:
                 ) from error
 
         self.processes.decide(written)
-
-
-def _bytes(tensors: dict[str, Any]) -> bytes:
-    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})

@@ -29,6 +29,7 @@ from training import durable, recipes
 from training.recipes import Recipe
 
 CONFIG = "config.toml"
+LONGEST = 200  # bytes of a name in a path: file systems take 255, and unfinished files have a longer one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,19 +73,28 @@ class RunFolder:
 
 
 def default_path(recipe: Recipe, seed: int) -> Path:
-    return Path("runs") / f"{recipe.name}-{recipes.fingerprint(recipe)}-s{seed}"
+    return Path("runs") / f"{recipe.name}-{_hash(recipe, seed)}"
+
+
+def _hash(recipe: Recipe, seed: int) -> str:
+    """What a run's folder is named after, and what its config.toml must agree with."""
+    return f"{recipes.fingerprint(recipe)}-s{seed}"
 
 
 def create(path: Path, recipe: Recipe, seed: int) -> RunFolder:
     """Make the folder of a new run; ValueError if something is there already."""
     refuse_existing(path)
-    config = {"hash": recipes.fingerprint(recipe), "seed": seed, "recipe": dataclasses.asdict(recipe)}
+    config = {"hash": _hash(recipe, seed), "seed": seed, "recipe": dataclasses.asdict(recipe)}
     durable.place(path, {CONFIG: rtoml.dumps(config, pretty=True).encode()})
     return RunFolder(path, recipe, seed)
 
 
 def refuse_existing(path: Path) -> None:
-    """ValueError if `path` is taken by a run or anything else but an empty folder."""
+    """ValueError if `path` is taken by a run or anything else but an empty folder, or can't be a folder."""
+    if file := next((parent for parent in path.parents if parent.is_file()), None):
+        raise ValueError(f"{path} can't be made, as {file} is a file: choose another folder for the run")
+    if any(len(part.encode()) > LONGEST for part in path.parts):
+        raise ValueError(f"{path}: a name of more than {LONGEST} bytes: choose a shorter one for the run")
     if path.is_dir() and (path / CONFIG).exists():
         raise ValueError(f"{path} holds a run, and a run is never overwritten: resume it, or choose another folder")
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
@@ -110,8 +120,11 @@ def open_run(path: Path) -> RunFolder:
         raise ValueError(f"{path / CONFIG}: key {next(iter(config))!r} is unknown (expected hash, seed, recipe)")
     if type(seed) is not int or seed < 0:
         raise ValueError(f"{path / CONFIG}: seed = {seed!r}, expected an integer >= 0")
-    if (found := recipes.fingerprint(recipe)) != expected:
-        raise ValueError(f"{path / CONFIG} was edited: its recipe has hash {found}, not {expected!r}")
+    if (found := _hash(recipe, seed)) != expected:
+        raise ValueError(f"{path / CONFIG} was edited: its recipe and seed have hash {found}, not {expected!r}")
+    for entry in path.rglob("*"):
+        if entry.is_symlink() and not entry.resolve().is_relative_to(path.resolve()):
+            raise ValueError(f"{entry} is a link that leads out of the run: put the file itself there")
     return RunFolder(path, recipe, seed)
 
 
@@ -146,6 +159,6 @@ def log_line(values: Mapping[str, Any]) -> str:
 def _step_of(line: bytes) -> float:
     """The step a log line speaks of; infinity for a torn one."""
     try:
-        return json.loads(line)["step"] if line.endswith(b"\n") else float("inf")
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        return int(json.loads(line)["step"]) if line.endswith(b"\n") else float("inf")
+    except (ValueError, OverflowError, RecursionError, KeyError, TypeError):
         return float("inf")

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Generator, Tensor, nn
 
 from diffusion.schedules import Schedule
 from diffusion.types import Denoiser
-from training import run_folder, sampling
+from training import run_folder, sampling, tensor_file
 from training.recipes import Recipe
 from training.run_folder import RunFolder
 from training.sampling import Sampler
@@ -101,8 +99,8 @@ def trained_network(folder: RunFolder, built: Task, weights: Literal["ema", "las
     file = folder.ema if weights == "ema" else folder.weights
     network = built.network()
     try:
-        network.load_state_dict(safetensors.torch.load_file(file))
-    except (safetensors.SafetensorError, RuntimeError, OSError) as error:
+        network.load_state_dict(tensor_file.read(file))
+    except RuntimeError as error:
         raise ValueError(f"{file} does not fit {folder.recipe.name}: {' '.join(str(error).split())[:200]}") from None
     return network.eval().requires_grad_(False)
 

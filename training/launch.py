@@ -100,12 +100,13 @@ class Processes:
             sys.exit(2)
         return told[0]
 
-    def mean(self, values: Tensor) -> Tensor:
-        """The mean over processes: not finite anywhere, not finite everywhere."""
-        if self.count > 1:
-            dist.all_reduce(values)
-            values = values / self.count
-        return values
+    def mean(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """The means of numbers over the processes: not finite anywhere, not finite everywhere."""
+        if self.count == 1:
+            return values
+        together = torch.stack(values)
+        dist.all_reduce(together)
+        return (together / self.count).unbind()
 
     def copy(self, tensor: Tensor) -> None:
         """Give every process the values of process 0."""

@@ -134,7 +134,7 @@ def steps_in(recipe: Recipe, seconds: float, seed: int = 0) -> int:
         start = time.perf_counter()
         for step in itertools.islice(steps, n):
             state.advance(step, recipe.lr, feed(step))
-        state.close_window()
+        state.close_window(1)  # wait for the device
         seconds = time.perf_counter() - start
         return processes.decide(lambda: seconds)
 

@@ -2,7 +2,7 @@
 
 Step k is a function of the state, k and the streams of k alone. Its gradient is the mean over the shares of its batch:
 processes side by side and micro-batches one after another. A step whose gradient is not finite, on any process, changes
-nothing: the optimizer's kernel skips it on the device, and the count of such steps is part of the state.
+nothing: the optimizer's kernel skips it on the device, and the log says how many there were.
 
 Accelerate gives device, precision and gradient synchronisation. Its optimizer wrapper is left out: it would cost a
 small network a quarter of the step.
@@ -31,8 +31,8 @@ from training.task import Batch, Evolving, Task
 class State:
     """Everything that changes while a run goes on, all of it tensors: `tensors()` is what a checkpoint holds.
 
-    The window (sum of losses, how many, how many were skipped, smoothed loss) is part of it, so that the log goes on
-    as if nothing had happened, wherever between two lines the run was stopped.
+    The window (the losses since the log's last line, NaN where a step was skipped, and the smoothed loss) is part of
+    it, so that the log goes on as if nothing had happened, wherever between two lines the run was stopped.
     """
 
     def __init__(self, recipe: Recipe, seed: int, processes: Processes, accelerator: Any, built: Task) -> None:
@@ -51,7 +51,8 @@ class State:
         self.optimization = Optimization(recipe, optimizer.optimizer, trained, processes.device)
         self.averages = Averages(self.network, recipe.ema)
         self.window = {
-            name: torch.zeros((), device=processes.device) for name in ("loss", "steps", "skipped", "smoothed")
+            "losses": torch.zeros(recipe.log_every, device=processes.device),
+            "smoothed": torch.zeros(1, device=processes.device),
         }
 
     def tensors(self) -> dict[str, Tensor]:
@@ -79,32 +80,32 @@ class State:
         if self.evolving:
             self.evolving.begin(self.network, step)
         self.optimization.forget_gradients()
-        total = torch.zeros((), device=self.processes.device)
+        losses = []
         for i, (batch, streams) in enumerate(shares, start=1):
             _seed_layers(key(streams.seed, step, "layers", streams.share), self.processes.device)
             with contextlib.nullcontext() if i == len(shares) else self.accelerator.no_sync(self.prepared):
-                loss = self.task.loss(self.prepared, batch, streams) / len(shares)
+                loss = self.task.loss(self.prepared, batch, streams)
+                loss = loss / len(shares) if len(shares) > 1 else loss
                 self.optimization.backward(loss)
-            total += loss.detach()
+            losses.append(loss.detach())
         with torch.no_grad():
-            norm = self.optimization.norm()
-            total, seen = self.processes.mean(torch.stack((total, norm))).unbind()
-            finite = torch.isfinite(total + seen)
-            broken = (~finite).float()
-            self.optimization.step(lr, norm, broken)
+            loss, norm = sum(losses[1:], start=losses[0]), self.optimization.norm()
+            loss, trouble = self.processes.mean(loss, 0 * (loss + norm))  # 0, or not a number: on all processes alike
+            self.optimization.step(lr, norm, broken=trouble.isnan().float())
             self.averages.update()
-            self.window["loss"] += torch.where(finite, total, 0.0)
-            self.window["steps"] += 1
-            self.window["skipped"] += broken
+            self.window["losses"][step % self.recipe.log_every] = loss + trouble
 
-    def close_window(self) -> tuple[float, float, int]:
-        """(mean loss, smoothed loss, skipped steps) since the last call; the one place where the host waits."""
-        total, steps, skipped, smoothed = torch.stack(list(self.window.values())).tolist()
-        mean = total / (steps - skipped) if steps > skipped else math.nan
+    def close_window(self, steps: int) -> tuple[float, float, int]:
+        """(mean loss, smoothed loss, skipped steps) of the last `steps`; the one place where the host waits.
+
+        They are those since the log's last line: a window is log_every steps, and the last may be shorter.
+        """
+        *losses, smoothed = torch.cat([self.window["losses"][:steps], self.window["smoothed"]]).tolist()
+        good = [loss for loss in losses if not math.isnan(loss)]
+        mean = math.fsum(good) / len(good) if good else math.nan
         smoothed = 0.9 * smoothed + 0.1 * mean if smoothed else mean
-        for name, value in (("loss", 0.0), ("steps", 0.0), ("skipped", 0.0), ("smoothed", smoothed)):
-            self.window[name].fill_(value)
-        return mean, smoothed, int(skipped)
+        self.window["smoothed"].fill_(smoothed)
+        return mean, smoothed, len(losses) - len(good)
 
     def facts(self, seed: int) -> dict[str, Any]:
         """What must be the same for two runs to agree bit for bit: a checkpoint says it, and resuming compares."""

@@ -132,7 +132,7 @@ def test_killed_anywhere_in_a_save(victim: Any, alone: Way, tmp_path: Path) -> N
         "optimizer.step.network.out.weight",
         "optimizer.exp_avg.network.out.weight",
         "optimizer.exp_avg_sq.network.out.weight",
-        "window.loss",
+        "window.losses",
         "window.smoothed",
     ],
 )

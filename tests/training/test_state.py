@@ -89,7 +89,7 @@ def test_loss_scaling_changes_no_bit_and_finds_its_scale(monkeypatch: pytest.Mon
         seen.append(math.log2(scaled.optimization.scale["scale"].item()))
     assert seen == [16, 16, 17, 17, 16, 16, 16, 17]
     for name, tensor in plain.tensors().items():
-        assert torch.equal(scaled.tensors()[name], tensor), name
+        torch.testing.assert_close(scaled.tensors()[name], tensor, rtol=0, atol=0, equal_nan=True, msg=name)
     assert scaled.tensors().keys() - plain.tensors().keys() == {"loss_scale.scale", "loss_scale.good_steps"}
 
 
@@ -100,7 +100,7 @@ def test_half_precision_runs_the_network_in_it_and_keeps_the_weights() -> None:
     state.advance(0, 1e-2, feed(0))
     assert seen == {torch.bfloat16}
     assert {tensor.dtype for tensor in state.tensors().values()} == {torch.float32}
-    assert state.window["skipped"] == 0
+    assert state.window["losses"][0].isfinite()
     with pytest.raises(ValueError, match="'fp16' needs a GPU"):
         begin(recipes.change(TINY, precision="fp16"))
 

@@ -77,3 +77,18 @@ def test_what_follows_the_student_is_needed(victim: Any, kind: str, teacher: str
     assert start(victim, tmp_path / "run", kind, teacher, kill=["step", 45])["signals"] == [-9]
     assert victim(tmp_path / "run", drop="task.network.out.weight")["start"] == 40
     assert victim.left(tmp_path / "run") != whole[0]
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_two_processes(victim: Any, kind: str, teacher: str, tmp_path: Path, sharded: bool) -> None:
+    """Each has all of the second network, or reads the pairs that the first wrote."""
+    how, whole, broken = {"processes": 2, "sharded": sharded}, tmp_path / "whole", tmp_path / "broken"
+    ended(start(victim, whole, kind, teacher, **how), at=0)
+    assert -9 in start(victim, broken, kind, teacher, **how, kill=["step", 33], rank=1)["signals"]
+    ended(victim(broken, **how), at=30)
+    assert victim.left(broken) == victim.left(whole)
+
+
+def ended(answer: dict[str, Any], at: int) -> None:
+    """Both processes went on from that step, to the end."""
+    assert [(told["error"], told["start"], told["step"]) for told in answer["answers"]] == [(None, at, STEPS)] * 2

@@ -36,6 +36,8 @@ class Sample:
 
 def main(args: Sequence[str]) -> int:
     options = parse(Sample, "sample", args)
+    if options.out.suffix != ".png":
+        raise ValueError(f"--out {options.out}: expected a name that ends in .png")
     import dataclasses
 
     import numpy as np
@@ -43,7 +45,6 @@ def main(args: Sequence[str]) -> int:
 
     from training.runs import sample_run
 
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     values = {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if f.name != "run"}
     drawn = sample_run(options.run, **values)
     array = options.out.with_suffix(".npy")

@@ -93,7 +93,10 @@ def _average(tensors: dict[str, Tensor], width: float) -> dict[str, Tensor]:
 
 
 def _step_of(file: Path) -> int:
-    return int(file.stem.removeprefix("step-"))
+    step = file.stem.removeprefix("step-")
+    if not step.isdecimal():
+        raise ValueError(f"{file} is no snapshot: expected a name like step-00001000.safetensors")
+    return int(step)
 
 
 def _local(tensor: Tensor) -> Tensor:

@@ -121,6 +121,7 @@ def sample_run(
     n = (POINTS if len(trained.task.shape) == 1 else IMAGES) if n is None else n
     drawn = trained.draw(sampler, n, streams("samples"), label, guidance)
     if out is not None:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
         title = f"{trained.recipe.name}, {sampler.coefficients.name}, {len(sampler.coefficients)} steps"
         trained.task.picture(drawn, Path(out), title, streams("truth"))
     return trained.task.as_data(drawn)

@@ -106,8 +106,8 @@ class Labelled:
             raise ValueError(f"{self.recipe.data} {self.recipe.path} has no {split} labels: a classifier needs them")
 
     def facts(self) -> dict[str, Any]:
-        """The data's fingerprint."""
-        return {"data": self.source.fingerprint}
+        """The data's fingerprint, and how many classes they and the held-out images have together."""
+        return {"data": self.source.fingerprint, "classes": self.classes}
 
     def network(self) -> Classifier:
         return Classifier(self.recipe, self.classes)

@@ -25,7 +25,7 @@ class PixelRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.data not in DATA and not re.fullmatch(r"hub:[\w.-]+(/[\w.-]+)?", self.data):
+        if self.data not in DATA and not re.fullmatch(r"hub:\w[\w.-]*(/\w[\w.-]*)?", self.data):
             raise ValueError(f"data = {self.data!r}: expected one of {', '.join(DATA)} or hub:NAME")
         if self.flip and self.data == "digits":
             raise ValueError("flip = True, data = 'digits': a mirrored digit is no digit")

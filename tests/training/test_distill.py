@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from diffusion import ddim, schedules, solvers
 from diffusion.sampling import sample
 from toy import worlds
-from training import draw, evaluate, loop, optimization, recipes, runs, sampling
+from training import draw, evaluate, loop, optimization, recipes, runs, sampling, tensor_file
 from training.families import distill
 from training.families.toy import Toy
 from training.recipes import Recipe
@@ -75,7 +75,7 @@ def affine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(Toy, "network", lambda self: Affine())
     recipe = tiny("toy.gaussian", parameterization="x0", earliest=EARLIEST, latest=LATEST, steps=1)
     folder = loop.train(recipe, tmp_path / "teacher", quiet=True).folder
-    safetensors.torch.save_file({"map": exact_map()}, folder / "ema.safetensors")
+    tensor_file.write(folder / "ema.safetensors", {"map": exact_map()})
     return str(folder)
 
 
@@ -465,9 +465,9 @@ def test_another_teacher_in_the_same_folder_is_refused(ring: str, tmp_path: Path
     teacher = shutil.copytree(ring, tmp_path / "teacher")
     student(tmp_path / "run", "distill.reflow", str(teacher), pairs=8, steps=1)
     (tmp_path / "run" / "ema.safetensors").unlink()
-    weights = safetensors.torch.load_file(teacher / "ema.safetensors")
+    weights = tensor_file.read(teacher / "ema.safetensors")
     weights["network.out.bias"] += 1e-6
-    safetensors.torch.save_file(weights, teacher / "ema.safetensors")
+    tensor_file.write(teacher / "ema.safetensors", weights)
     with pytest.raises(ValueError, match=r"was saved with teacher = .* here it is"):
         loop.resume(tmp_path / "run", quiet=True)
 

@@ -65,6 +65,7 @@ class Optimization:
         self.recipe, self.optimizer, self.parameters = recipe, optimizer, parameters
         self.trained = list(parameters.values())
         self.scaling = recipe.precision == "fp16"
+        self.on_cpu = device.type == "cpu"
         self.scale = {"scale": torch.full((), 2.0**16, device=device), "good_steps": torch.zeros((), device=device)}
         for parameter in self.trained:
             self.optimizer.state[parameter] = {
@@ -101,8 +102,9 @@ class Optimization:
         divisor = torch.clamp_min(norm / self.recipe.clip, 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        self.optimizer.grad_scale = divisor * self.scale["scale"] if self.scaling else divisor
-        self.optimizer.found_inf = broken
+        divisor = divisor * self.scale["scale"] if self.scaling else divisor
+        whole = self.on_cpu and not broken and divisor == 1  # a CPU's numbers can be seen: the plain kernel will do
+        self.optimizer.grad_scale, self.optimizer.found_inf = (None, None) if whole else (divisor, broken)
         self.optimizer.step()
         if self.scaling:
             self._rescale(broken)

@@ -32,6 +32,11 @@ def test_no_gradient_flows_into_a_target() -> None:
     (slope,) = torch.autograd.grad(loss.sum(), theta)
     assert slope.item() == pytest.approx(3 * 2 * (1 - 0.5) * 1)  # through the first f alone; 2 (1 - 1/2)^2 through both
 
+    t, h = torch.full((3,), 0.5, dtype=F64), torch.full((3,), -0.1, dtype=F64)
+    cut = distil.shortcut_loss(lambda x, t, h: theta * h[:, None] + 0 * x, x, t, h)  # 2 h theta, told h theta
+    (slope,) = torch.autograd.grad(cut.sum(), theta)
+    assert slope.item() == pytest.approx(3 * 2 * 0.1 * 0.2)
+
     difference = torch.full((3, 2), 2.0, dtype=F64)
     moved = x.clone().requires_grad_()
     assert torch.equal(torch.autograd.grad(distil.dmd_loss(moved, difference).sum(), moved)[0], difference)

@@ -178,6 +178,7 @@ def test_the_exact_velocity_of_straight_paths_costs_nothing(affine: str, tmp_pat
     assert cost.item() < 1e-8
     x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
     for steps in (1, 4):
+        assert task.sampler(steps).spread == 1
         arrived = sample(task.denoiser(velocity), task.sampler(steps).coefficients, x)  # type: ignore[arg-type]
         torch.testing.assert_close(arrived, task.carried(x), atol=1e-4, rtol=0)
     wrong = task.loss(lambda x, t: -velocity(x, t), task.batch(32, streams), streams)  # type: ignore[arg-type]

@@ -61,7 +61,10 @@ def load(path: Path, like: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tu
     for fact, value in facts.items():
         if voucher["facts"].get(fact) != value:
             raise ValueError(f"{path} was saved with {fact} = {voucher['facts'].get(fact)!r}, here it is {value!r}")
-    tensors = safetensors.torch.load(contents)
+    try:
+        tensors = safetensors.torch.load(contents)
+    except Exception as error:  # a header that means nothing can make safetensors raise anything
+        raise ValueError(f"{path / TENSORS} is no safetensors file: {' '.join(str(error).split())[:200]}") from None
     if difference := sorted(tensors.keys() ^ like.keys()):
         raise ValueError(f"{path} is of another model: {len(difference)} names don't match, first {difference[0]}")
     for name, tensor in tensors.items():

@@ -50,7 +50,7 @@ def bare_step(recipe: Recipe, state: State, feed: Feed) -> Callable[[], None]:
     state.task.loss(network, *feed(0)[0])
     hook.remove()
     args, kwargs, out = seen[0]
-    target = torch.zeros_like(out)
+    target = torch.randn(out.shape, generator=torch.Generator().manual_seed(0))
     optimizer = optimization.unprepared(recipe, list(network.parameters()))
 
     def step() -> None:

@@ -263,7 +263,7 @@ def test_the_fuzz_can_fail(tmp_path: Path) -> None:
             trial(lambda: _plainly(path), lambda found: same(found, tensors()))
         except AssertionError:
             believed += 1
-    assert believed > 20
+    assert believed > 5
 
 
 def _plainly(path: Path) -> dict[str, Tensor]:

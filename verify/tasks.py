@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from theory.proof import session
+from theory.proof import cache, session
 from verify.agreement import agree, cases
 from verify.bindings import formula_of, in_module, load_all, unmarked
 from verify.code_mutants import fates, waivers
@@ -80,11 +80,10 @@ def coverage() -> Record:
 
 def proof_mutants(file: str, id: str) -> Record:
     """The fate of every mutant of one claim, and the hypotheses that nothing tests."""
-    from pathlib import Path
 
     from theory.proof import find, mutants
 
-    session.load(Path(file))
+    session.load(cache.ROOT / file)
     claim, waived = find(id), waivers()
     layers = mutants.mutate(claim)
     survivors = [told for tally in layers.values() for told in tally.survivors if told not in waived]

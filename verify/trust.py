@@ -86,11 +86,11 @@ def recall(outcomes: Mapping[str, Outcome]) -> Trial:
 
 
 def _of_claims(outcomes: Mapping[str, Outcome]) -> list[Unit]:
-    return [
-        Unit("proof_mutants", o.id, "verify.tasks:proof_mutants", (o.file, o.id), (Path(o.file), *ENGINE))
-        for o in outcomes.values()
-        if o.status in ("proved", "conditional")
-    ]
+    def unit(o: Outcome) -> Unit:
+        file = Path(o.file)
+        return Unit("proof_mutants", o.id, "verify.tasks:proof_mutants", (cache.portable(file), o.id), (file, *ENGINE))
+
+    return [unit(o) for o in outcomes.values() if o.status in ("proved", "conditional")]
 
 
 def _canary_names() -> list[str]:

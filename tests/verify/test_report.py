@@ -2,10 +2,12 @@
 
 import json
 import textwrap
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from theory.proof import cache, session
 from theory.proof.session import Outcome
 from verify import report as reporting
 from verify.bindings import formula_of, unmarked
@@ -109,7 +111,6 @@ def unit(project, ok=True, name="u"):
 
 
 def test_a_good_record_is_kept_until_its_source_changes(project):
-    from theory.proof import cache
 
     for _ in range(2):
         assert perform([unit(project)])[unit(project)]["ok"]
@@ -222,3 +223,15 @@ def test_every_public_function_is_bound_or_says_why_not():
 def test_unknown_formulas_are_named():
     with pytest.raises(LookupError, match=r"no claim nowhere\.at_all in theory/"):
         formula_of("nowhere.at_all.part")
+
+
+def test_a_checkout_that_moved_finds_its_verdicts(tmp_path, monkeypatch):
+    """Records name the project's files from its root: kept by one checkout, read by another."""
+    monkeypatch.setenv("SEMINAR_HOME", str(tmp_path))
+    path = session.THEORY / "ddpm.py"
+    session.verify([path])
+    [record] = tmp_path.glob("proofs/*.json")
+    assert str(cache.ROOT) not in record.read_text()
+    again = session.verify([path])
+    assert again
+    assert all(o.cached and Path(o.file) == path for o in again.values())

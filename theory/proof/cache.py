@@ -77,11 +77,16 @@ def versions(*packages: str) -> list[str]:
     return told
 
 
+def portable(path: Path) -> str:
+    """A file's name in records: the project's from its root, as a checkout may move; `ROOT / name` finds it."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
 def key(paths: Iterable[Path], *extra: str) -> str:
     """The content key of files (with all they import) and of the extra words."""
     digest = hashlib.sha256()
     for path in sources(paths):
-        name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name
+        name = portable(path) if path.is_relative_to(ROOT) else path.name
         digest.update(f"{name}\0{hashlib.sha256(_read(path)).hexdigest()}\0".encode())
     for word in extra:
         digest.update(f"{word}\0".encode())

@@ -70,7 +70,11 @@ class Outcome:
 
 def _outcome(kept: dict[str, Any]) -> Outcome:
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()}
-    return Outcome(**values)
+    return Outcome(**{**values, "file": str(cache.ROOT / kept["file"]), "cached": True})
+
+
+def _kept(outcome: Outcome) -> dict[str, Any]:
+    return {**asdict(outcome), "file": cache.portable(Path(outcome.file))}
 
 
 def files() -> list[Path]:
@@ -165,12 +169,12 @@ def verify(
             todo.append(path)
         else:
             for kept in record:
-                known[kept["id"]] = _outcome({**kept, "cached": True})
+                known[kept["id"]] = _outcome(kept)
     todo = [path for path in todo if _loads(path, known)]
     if todo:
         known |= _prove(_claims_of(todo), known, jobs, seed, progress)
         for path in todo:
-            kept = [asdict(o) for o in known.values() if o.file == str(path)]
+            kept = [_kept(o) for o in known.values() if o.file == str(path)]
             if use_cache and all(o["status"] in ("proved", "conditional") for o in kept):
                 cache.store("proofs", keys[path], kept)
     return known

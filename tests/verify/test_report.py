@@ -111,7 +111,6 @@ def unit(project, ok=True, name="u"):
 
 
 def test_a_good_record_is_kept_until_its_source_changes(project):
-
     for _ in range(2):
         assert perform([unit(project)])[unit(project)]["ok"]
     assert runs(project) == 1

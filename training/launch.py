@@ -55,6 +55,8 @@ class Processes:
         state = accelerate.PartialState(cpu=launched and not torch.cuda.is_available(), **options)
         self.index, self.count, self.device = state.process_index, state.num_processes, state.device
         self.main = self.index == 0
+        if self.device.type == "cuda":
+            _repeatable()
         self.hosts = dist.new_group(backend="gloo", timeout=PATIENCE) if self.count > 1 else None
         if self.count > 1:
             atexit.register(_leave)
@@ -187,6 +189,13 @@ def _stop_with_the_launcher() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
         if os.getppid() != parent:
             raise RuntimeError("the launcher of this process has died")
+
+
+def _repeatable() -> None:
+    """Have a GPU add in the same order every time; an operation that can't is named in a warning, once."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _leave() -> None:

@@ -21,6 +21,8 @@ COMMANDS = {
         "seminar.ema:main",
         "the weight average of another width: RUN --width 0.13 (a run made with --snapshots N)",
     ),
+    "export": ("seminar.export:main", "a finished run as a folder that stock diffusers loads: RUN --to diffusers"),
+    "import": ("seminar.importing:main", "a checkpoint folder of diffusers as a finished run: FOLDER [--out RUN]"),
     "sample": ("seminar.sample:main", "draw samples from a finished run"),
     "evaluate": ("seminar.evaluate:main", "distances of a run's samples to the exact law, in units of the noise floor"),
     "render": ("seminar.render:main", "render lecture scenes: [WEEK] [--scene NAME] [--quality preview|lecture|4k]"),

@@ -17,22 +17,25 @@ from training.times import T
 
 
 class Stock(nn.Module):
-    """A diffusers model as (x, t, label) -> output; no label, or `unlabelled`, tells it nothing."""
+    """A diffusers model as (x, t, label) -> output; no label, or `unlabelled`, tells it nothing.
 
-    def __init__(self, model: nn.Module, unlabelled: int | None, chain: bool) -> None:
+    `chain` is the number of steps in which the model counts time; None: it is given t as it is.
+    """
+
+    def __init__(self, model: nn.Module, unlabelled: int | None, chain: int | None = T) -> None:
         super().__init__()
         self.model, self.unlabelled, self.chain = model, unlabelled, chain
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        timestep = (_timestep(t) if self.chain else t).to(x).expand(len(x))
-        if self.unlabelled is None:
-            return self.model(x, timestep).sample
+        timestep = (t if self.chain is None else _timestep(t, self.chain)).to(x).expand(len(x))
         if label is None:
+            if self.unlabelled is None:
+                return self.model(x, timestep).sample
             label = torch.full((len(x),), self.unlabelled, device=x.device)
         return self.model(x, timestep, class_labels=label).sample
 
 
-def _timestep(t: Tensor) -> Tensor:
+def _timestep(t: Tensor, T: int) -> Tensor:
     """T t - 1; the whole number itself where t is k/T to within its rounding, so that an export says the same."""
     timestep = T * t - 1
     whole = timestep.round()
@@ -41,7 +44,7 @@ def _timestep(t: Tensor) -> Tensor:
 
 def make(recipe: DenoisingRecipe, shape: tuple[int, int, int]) -> Stock:
     """The recipe's network for x of this shape, its weights new."""
-    chain = recipe.preconditioning != "edm"  # EDM gives its network c_noise in time's place
+    chain = None if recipe.preconditioning == "edm" else T  # EDM gives its network c_noise in time's place
     if recipe.network == "dit":
         return Stock(_dit(recipe, shape), unlabelled(recipe), chain)
     return Stock(_unet(recipe, shape), unlabelled(recipe) if recipe.classes else None, chain)

@@ -21,6 +21,7 @@ from training.recipes.base import Recipe
 from training.recipes.classifier import CLASSIFIERS, ClassifierRecipe
 from training.recipes.distill import DISTILLATIONS
 from training.recipes.images import IMAGES, ImageRecipe
+from training.recipes.imported import IMPORTED
 from training.recipes.toy import TOYS, ToyRecipe
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
     "from_table",
 ]
 
-RECIPES: dict[str, Recipe] = {**TOYS, **IMAGES, **CLASSIFIERS, **DISTILLATIONS}
+RECIPES: dict[str, Recipe] = {**TOYS, **IMAGES, **CLASSIFIERS, **DISTILLATIONS, **IMPORTED}
 
 
 def find(name: str) -> Recipe:

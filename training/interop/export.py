@@ -1,0 +1,108 @@
+"""Export a finished run: a folder of safetensors and JSON that stock diffusers loads, with nothing of ours in it.
+
+    unet             DDPMPipeline; of labels, or of EDM, ConsistencyModelPipeline: of the stock pipelines it is the one
+                     that hands labels to a U-Net and scales its input, with any scheduler
+    dit of pixels    the parts alone: DiTPipeline has no place for a transformer without an autoencoder
+
+The folder appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from training import durable, networks, runs
+from training.interop import chain
+from training.recipes import Recipe
+from training.recipes.denoising import DenoisingRecipe
+from training.recipes.distill import DistillRecipe
+from training.recipes.imported import ImportedRecipe
+from training.times import T
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Where an export lies, what loads it (None: each part's own class), and what to know about it."""
+
+    folder: Path
+    pipeline: str | None
+    parts: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def export(path: Path | str, out: Path | str | None = None, weights: Literal["ema", "last"] = "ema") -> Exported:
+    """Write a finished run's model for diffusers; ValueError, in one line, for a run that no stock scheduler fits."""
+    out = Path(path).with_name(f"{Path(path).name}-diffusers") if out is None else Path(out)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ValueError(f"{out} exists and is not an empty folder: choose another for the export")
+    recipe = _exportable(runs.finished(path).recipe)
+    pipeline = pipeline_of(recipe)
+    scheduler, config = chain.scheduler_of(recipe, deterministic=False)
+    trained = runs.load(path, weights)
+    parts = {"transformer" if recipe.network == "dit" else "unet": stock(trained.network)}
+    _write(out, pipeline, parts, scheduler, config)
+    return Exported(out, pipeline, (*parts, "scheduler"), tuple(_notes(recipe, scheduler, config)))
+
+
+def _exportable(recipe: Recipe) -> DenoisingRecipe:
+    """The recipe, if it is one of a stock network that stands by itself."""
+    if isinstance(recipe, ImportedRecipe):
+        raise ValueError(f"{recipe.name}: what it was imported from is an export already")
+    if isinstance(recipe, DenoisingRecipe):
+        return recipe
+    if isinstance(recipe, DistillRecipe):
+        raise ValueError(f"{recipe.name} is distilled: it is made for a sampler of its own, which no stock one is")
+    raise ValueError(f"{recipe.name} has no network of diffusers: runs of images and of latents have")
+
+
+def pipeline_of(recipe: DenoisingRecipe) -> str | None:
+    """The stock pipeline that draws from such a run, if there is one."""
+    if recipe.network == "dit":
+        return None
+    return "ConsistencyModelPipeline" if recipe.classes or recipe.preconditioning == "edm" else "DDPMPipeline"
+
+
+def stock(network: nn.Module) -> Any:
+    """The diffusers model inside a run's network."""
+    inner = getattr(network, "network", network)
+    assert isinstance(inner, networks.Stock)
+    return inner.model
+
+
+def _notes(recipe: DenoisingRecipe, scheduler: str, config: chain.Config) -> list[str]:
+    """What is not as it was in the run."""
+    notes = []
+    if scheduler in chain.CHAINS and recipe.schedule not in chain.NAMED:
+        steps = config["num_train_timesteps"]
+        notes.append(f"{recipe.schedule} is exported as the chain of its values at t = k/{T}, k = 1 .. {steps}")
+    if scheduler == "EDMEulerScheduler" and recipe.schedule != "edm":
+        notes.append(f"{recipe.schedule}: exported in x_t/alpha, at the levels sigma/alpha")
+    if recipe.classes:
+        notes.append(f'labels 0 .. {recipe.classes - 1}; {networks.unlabelled(recipe)} says "not told"')
+    return notes
+
+
+def _write(out: Path, pipeline: str | None, parts: dict[str, Any], scheduler: str, config: chain.Config) -> None:
+    """All parts under a temporary name, then the folder in its place."""
+    import diffusers
+
+    modules = parts | {"scheduler": getattr(diffusers, scheduler)(**config)}
+    partial = out.with_name(durable.PARTIAL + out.name)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        if pipeline:
+            getattr(diffusers, pipeline)(**modules).save_pretrained(partial)
+        else:
+            for name, module in modules.items():
+                module.save_pretrained(partial / name)
+        os.replace(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    durable.sync(out.parent)

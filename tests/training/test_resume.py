@@ -1,7 +1,7 @@
 """A run killed with SIGKILL, anywhere, and resumed ends in the bits of one that was left alone.
 
-The victim's network has dropout, its averages are two, snapshots and pictures fall between the checkpoints; what is
-compared is every weight, average and moment it leaves, and every logged loss.
+The victim's network has dropout, its data are read in shuffled epochs of four steps, its averages are two, snapshots
+and pictures fall between the checkpoints. Compared is every weight, average and moment it leaves, and every loss.
 """
 
 from __future__ import annotations
@@ -91,9 +91,9 @@ def test_killed_at_an_operation_on_the_file_system(victim: Any, way: Way, tmp_pa
 
 def test_killed_twice(victim: Any, way: Way, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    die(victim, way, folder, ["step", 23])
+    die(victim, way, folder, ["step", 23])  # the last of an epoch
     die(victim, way, folder, ["step", 23], again=True)  # in the same step again
-    die(victim, way, folder, ["step", 32], again=True)
+    die(victim, way, folder, ["step", 32], again=True)  # the first of another
     assert go_on(victim, folder, **way.how) == 30
     assert victim.left(folder) == way.whole
 

@@ -33,7 +33,9 @@ import torch
 from accelerate.state import AcceleratorState
 from torch import nn
 
+from toy import worlds
 from training import draw, durable, launch, loop, recipes, state, streams, task
+from training.data.order import read_order
 from training.families.toy import Toy
 
 RECIPE = recipes.change(
@@ -105,6 +107,17 @@ def drop_out() -> None:
         return network
 
     Toy.network = leaky  # type: ignore[method-assign]
+
+
+def read_in_epochs(points: int = 96) -> None:
+    """Let the toy learn from so many points, in the shuffled epochs of an image run: four of RECIPE's steps."""
+    data = worlds.make(RECIPE.world).sample(points, torch.Generator().manual_seed(0)).float()
+
+    def batch(self: Toy, n: int, streams: streams.Streams) -> task.Batch:
+        first = (streams.step * streams.shares + streams.share) * n
+        return (data[read_order(torch.arange(first, first + n), points, streams.seed)[1]],)
+
+    Toy.batch = batch  # type: ignore[method-assign]
 
 
 def serve(request: dict[str, Any], rank: int) -> dict[str, Any]:
@@ -214,6 +227,7 @@ DEFAULTS = {
 def main() -> None:
     torch.set_num_threads(1)
     drop_out()
+    read_in_epochs()
     processes = launch.join()  # what torch imports lazily, once for all forks
     state.State(RECIPE, 0, processes, processes.accelerator(RECIPE), task.build(RECIPE))
     for line in sys.stdin:

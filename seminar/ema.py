@@ -31,5 +31,6 @@ def main(args: Sequence[str]) -> int:
     from training.averages import reconstruct
 
     path = reconstruct(options.run, options.width, options.step)
-    Console().print(f"{path}", highlight=False, soft_wrap=True)
+    told = f"{path} (to see it: seminar sample {options.run} --ema {options.width:g})"
+    Console().print(told, highlight=False, soft_wrap=True)
     return 0

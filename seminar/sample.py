@@ -30,6 +30,8 @@ class Sample:
     """Draw this class alone, from a run that was told labels."""
     guidance: float = 1.0
     """Classifier-free guidance towards the label: 1 is the conditional model, 0 the unconditional one."""
+    ema: float | None = None
+    """By the average of this relative width, which `seminar ema` has made, instead of the run's own."""
     out: Path = Path("out/samples.png")
     """The picture; the draws go beside it as .npy."""
 

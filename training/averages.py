@@ -81,9 +81,8 @@ def reconstruct(path: Path | str, width: float, step: int | None = None) -> Path
         for stored in folder.recipe.ema
     ]
     average = ema_profiles.reconstruct(snapshots, width, step)
-    out = folder.path / f"ema-{width:g}.safetensors"
-    tensor_file.write(out, average)
-    return out
+    tensor_file.write(folder.ema_of(width), average)
+    return folder.ema_of(width)
 
 
 def _average(tensors: dict[str, Tensor], width: float) -> dict[str, Tensor]:

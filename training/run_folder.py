@@ -6,6 +6,7 @@
     averages/              weight averages as they stood at some steps; see averages.py
     weights.safetensors    the trained network, written when the run is finished
     ema.safetensors        its averaged weights: the ones to sample with
+    ema-<width>.safetensors   those of another width, made of averages/ afterwards
     samples.png curves.png what it looks like so far
 
 It is named runs/<recipe>-<hash8>-s<seed>, appears whole, and is never overwritten: an existing folder is refused, and
@@ -59,6 +60,10 @@ class RunFolder:
     @property
     def ema(self) -> Path:
         return self.path / "ema.safetensors"
+
+    def ema_of(self, width: float) -> Path:
+        """The average of another relative width, when it has been made."""
+        return self.path / f"ema-{width:g}.safetensors"
 
     @property
     def finished(self) -> bool:

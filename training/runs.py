@@ -76,7 +76,10 @@ def _time(recipe: Recipe, end: str) -> float:
     return time
 
 
-def load(path: Path | str, weights: Literal["ema", "last"] = "ema") -> Trained:
+Weights = Literal["ema", "last"] | float  # a number: the average of that width, which `averages.reconstruct` has made
+
+
+def load(path: Path | str, weights: Weights = "ema") -> Trained:
     """The run in a folder, with its averaged weights or its last; ValueError if it isn't finished or fits no model."""
     folder = finished(path)
     built = build(folder.recipe)
@@ -94,9 +97,10 @@ def finished(path: Path | str) -> RunFolder:
     return folder
 
 
-def trained_network(folder: RunFolder, built: Task, weights: Literal["ema", "last"] = "ema") -> nn.Module:
+def trained_network(folder: RunFolder, built: Task, weights: Weights = "ema") -> nn.Module:
     """The network of a finished run, as its task has built it; ValueError if the weights are another network's."""
-    file = folder.ema if weights == "ema" else folder.weights
+    file = folder.ema_of(weights) if isinstance(weights, float) else folder.ema
+    file = folder.weights if weights == "last" else file
     network = built.network()
     try:
         network.load_state_dict(tensor_file.read(file))
@@ -113,10 +117,14 @@ def sample_run(
     seed: int = 0,
     label: int | None = None,
     guidance: float = 1.0,
+    ema: float | None = None,
     out: Path | str | None = None,
 ) -> Tensor:
-    """n samples of a finished run by its averaged weights, as its data are given; shown in a PNG if `out` names one."""
-    trained, streams = load(path), Streams(seed, 0)
+    """n samples of a finished run by its averaged weights, as its data are given; shown in a PNG if `out` names one.
+
+    ema   a relative width: by that average, which `averages.reconstruct` has made, instead of the run's own.
+    """
+    trained, streams = load(path, "ema" if ema is None else ema), Streams(seed, 0)
     sampler = trained.sampler(solver, steps)
     n = (POINTS if len(trained.task.shape) == 1 else IMAGES) if n is None else n
     drawn = trained.draw(sampler, n, streams("samples"), label, guidance)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion.ema_profiles import power_of
-from training import averages, draw, durable, launch, loop, optimization, progress, recipes, run_folder, speed
+from training import averages, draw, durable, launch, loop, optimization, progress, recipes, run_folder, runs, speed
 from training.families.toy import Toy
 from training.feed import Feed
 from training.optimization import learning_rate
@@ -176,6 +176,8 @@ def test_averages_of_other_widths_after_training(tmp_path: Path) -> None:
         if name.startswith("0.1.")
     }
     truth, plain = weights(tmp_path / "kept", "ema"), weights(tmp_path / "run", "ema")
+    shown = runs.load(tmp_path / "run", 0.075).network.state_dict()
+    assert all(torch.equal(shown[name], tensor) for name, tensor in between.items())
     assert apart(again, wide) < 1e-5 * apart(wide, plain)
     assert apart(between, truth) < 0.03 * min(apart(wide, truth), apart(plain, truth))
 

@@ -50,8 +50,8 @@ def test_fid_at_infinity_takes_the_bias_away() -> None:
 
 
 def test_fid_at_infinity_refuses_too_few_points() -> None:
-    with pytest.raises(ValueError, match=r"9 samples of 4 features, expected more than 9"):
-        fid.at_infinity(normals(9, 4), normals(50, 4), torch.Generator())
+    with pytest.raises(ValueError, match=r"79 samples of 4 features, expected 80 or more"):
+        fid.at_infinity(normals(79, 4), normals(50, 4), torch.Generator())
 
 
 def by_hand(x: Tensor, y: Tensor) -> float:

@@ -14,17 +14,18 @@ from torch import Generator, Tensor
 from toy.frechet import frechet
 
 SIZES = 8  # numbers of samples that the line is laid through
+ENOUGH = 20  # points a dimension that the law in 1/n takes
 
 
 def at_infinity(x: Tensor, reference: Tensor, generator: Generator, draws: int = 4) -> float:
     """FID of features x [n, d] against the reference [m, d] as n -> infinity, from random parts of x.
 
-    Sizes at equal distances in 1/n, from half of x to the whole; each is the mean over `draws` parts. ValueError if the
-    parts have no more points than dimensions, where the law in 1/n does not hold.
+    Sizes at equal distances in 1/n, from half of x to the whole; each is the mean over `draws` parts. ValueError if
+    there are fewer than ENOUGH points a dimension: there the next order of the law still counts.
     """
     n, d = x.shape
-    if n // 2 <= d:
-        raise ValueError(f"FID at infinity: {n} samples of {d} features, expected more than {2 * d + 1}")
+    if n < ENOUGH * d:
+        raise ValueError(f"FID at infinity: {n} samples of {d} features, expected {ENOUGH * d} or more")
     sizes = (1 / torch.linspace(2 / n, 1 / n, SIZES, dtype=torch.float64)).round().long()
     mean = [
         sum(float(frechet(x[torch.randperm(n, generator=generator)[:size]], reference)) for _ in range(draws)) / draws

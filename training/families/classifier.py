@@ -57,8 +57,12 @@ class Classifier(nn.Module):
         self.dropout, self.head = nn.Dropout(recipe.dropout), nn.Linear(recipe.features, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """[n, features]: the last layer but one."""
-        return F.silu(self.gather(self.body(x).flatten(1)))
+        """[n, d]: the last layer but one, each image's brought to mean 0 and variance 1.
+
+        So KID's x . y / d is a cosine, whatever the scale that training has found.
+        """
+        gathered = F.silu(self.gather(self.body(x).flatten(1)))
+        return F.layer_norm(gathered, gathered.shape[1:])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.dropout(self.features(x)))

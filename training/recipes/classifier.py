@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from training.recipes.base import Recipe
 from training.recipes.pixels import PixelRecipe
-from training.recipes.settings import Count, Fraction, NotNegative
+from training.recipes.settings import Between, Count, Fraction, NotNegative
+
+Several = Annotated[int, Between(2)]
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,7 @@ class ClassifierRecipe(PixelRecipe):
 
     channels: tuple[Count, ...] = (32, 64)  # of each resolution, the finest first, each half as fine as the one before
     layers: Count = 1  # residual blocks in each
-    features: Count = 64
+    features: Several = 64
     dropout: Fraction = 0.1  # of features, in training
     optimizer: Literal["adam", "adamw"] = "adamw"
     weight_decay: NotNegative = 0.02
@@ -42,4 +45,18 @@ FASHION_MNIST = ClassifierRecipe(
     steps=3000, batch=64, lr=2e-3, log_every=25, save_every=500,
 )  # fmt: skip
 
-CLASSIFIERS: dict[str, Recipe] = {recipe.name: recipe for recipe in (DIGITS, FASHION_MNIST)}
+IMAGES = ClassifierRecipe(
+    name="classifier.images",
+    data="folder", colour="rgb", size=32, flip=True,
+    channels=(32, 64, 128), features=128,
+    steps=10_000, batch=64, lr=1e-3, log_every=50, save_every=1000,
+)  # fmt: skip
+
+CLASSIFIERS: dict[str, Recipe] = {recipe.name: recipe for recipe in (DIGITS, FASHION_MNIST, IMAGES)}
+
+
+def of_data(recipe: PixelRecipe) -> ClassifierRecipe:
+    """A classifier of the images that another recipe learns from."""
+    own = {"digits": DIGITS, "fashion-mnist": FASHION_MNIST}.get(recipe.data, IMAGES)
+    where = {name: getattr(recipe, name) for name in ("data", "path", "split", "colour", "size")}
+    return dataclasses.replace(own, **where)

@@ -1,0 +1,100 @@
+"""The run that is judged: its network, the images it learned from, and the images it has never seen."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion.model import Denoiser
+from training import evaluate, runs, sampling
+from training.data.catalog import of_recipe
+from training.data.source import Source
+from training.recipes.pixels import PixelRecipe
+from training.runs import Trained
+from training.sampling import Sampler
+from training.streams import Streams
+from training.task import Distilled
+
+Told = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A finished run of images, on the device where it is judged."""
+
+    trained: Trained
+    recipe: PixelRecipe  # whose data these are: of a distilled run, the first teacher's
+    seed: int
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.trained.network.parameters()).device
+
+    @property
+    def distilled(self) -> bool:
+        return isinstance(self.trained.task, Distilled)
+
+    @functools.cached_property
+    def learned(self) -> Source:
+        """The images the run learned from."""
+        return of_recipe(self.recipe, self.recipe.split)
+
+    @functools.cached_property
+    def held_out(self) -> Source:
+        """The images of the other split."""
+        return of_recipe(self.recipe, self.recipe.other_split)
+
+    def some(self, source: Source, n: int, purpose: str) -> Tensor:
+        """Indices of n different images of a source, or of all, by chance."""
+        order = torch.randperm(len(source), generator=Streams(self.seed, 0)(purpose))
+        return order[: min(n, len(source))]
+
+    def labels(self, source: Source, indices: Tensor) -> Tensor | None:
+        """Their labels on the device, if the network is told labels."""
+        return source.labels(indices).to(self.device) if getattr(self.trained.task, "classes", 0) else None
+
+    def denoiser(self, labels: Tensor | None, told: Told) -> Denoiser:
+        """The denoiser of these labels, or of none; told(number of samples) at every call."""
+        task: Any = self.trained.task
+        denoiser = self.trained.denoiser if labels is None else task.denoiser(self.trained.network, labels)
+
+        def watched(x: Tensor, t: Tensor) -> Tensor:
+            answer = denoiser(x, t)
+            told(len(x))
+            return answer
+
+        return watched
+
+    def sampler(self, solver: str | None = None, steps: int | None = None) -> Sampler:
+        return self.trained.sampler(solver, steps, **(evaluate.OPTIONS.get(solver, {}) if solver else {}))
+
+    def draw(self, sampler: Sampler, n: int, labels: Tensor | None, told: Told) -> Tensor:
+        """n samples as uint8 pixels on the CPU: each part of them from a seed of its own, whatever the sampler.
+
+        So two samplers start from the same noise, though one of them draws more on the way.
+        """
+        shape = self.trained.task.shape
+        parts = sampling.sizes(n, shape)
+        of_parts = [None] * len(parts) if labels is None else labels.split(parts)
+        drawn = []
+        for i, (size, part) in enumerate(zip(parts, of_parts, strict=True)):
+            generator = Streams(self.seed, i, device=self.device)("samples")
+            x = sampling.draw(self.denoiser(part, told), sampler, shape, size, generator)
+            drawn.append(self.trained.task.as_data(x).cpu())
+        return torch.cat(drawn)
+
+
+def open_subject(path: Path | str, seed: int) -> Subject:
+    """The finished run of images in a folder; ValueError for any other."""
+    trained = runs.load(path)
+    recipe = trained.task.data if isinstance(trained.task, Distilled) else trained.recipe
+    if not isinstance(recipe, PixelRecipe):
+        raise ValueError(f"{path} is a run of {trained.recipe.name}: it draws no images of a data set")
+    trained.network.to("cuda" if torch.cuda.is_available() else "cpu")
+    return Subject(trained, recipe, seed)

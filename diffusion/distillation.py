@@ -65,7 +65,7 @@ def two_steps(denoise: Network, schedule: Schedule, x_t: Tensor, times: tuple[Te
     `denoise(x, time)` predicts x_0. Times are 0-dim or [batch].
     """
     t, u, s = times
-    if not bool(((s < u) & (u < t)).all()):
+    if t.device.type == "cpu" and not bool(((s < u) & (u < t)).all()):
         raise ValueError(f"two_steps: times {t}, {u}, {s}, expected t > u > s; a step goes towards the data, at time 0")
     x = x_t
     for start, end in ((t, u), (u, s)):

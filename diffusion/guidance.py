@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from diffusion.binding import formula, unproved
-from diffusion.schedules import Schedule
+from diffusion.schedules import Schedule, number
 from diffusion.shapes import per_sample, same_rank, same_shape
 from diffusion.types import Denoiser, Real
 
@@ -87,7 +87,7 @@ def interval(cond: Denoiser, uncond: Denoiser, w: float, inside: Callable[[Tenso
         within = inside(t)
         if w == 1 or not bool(within.any()):
             return cond(x, t)
-        scale = torch.tensor(w, dtype=x.dtype, device=x.device)
+        scale = number(w, x)
         return guided_inside(cond(x, t), uncond(x, t), scale, per_sample(within, x))
 
     return denoiser
@@ -102,9 +102,9 @@ def rescaled(cond: Denoiser, uncond: Denoiser, w: float, phi: float) -> Denoiser
         kept = cond(x, t)
         if x.ndim < 2 or x[0].numel() < 2:
             raise ValueError(f"rescaled: x has shape {tuple(x.shape)}, expected at least two coordinates a sample")
-        free = guided(kept, uncond(x, t), torch.tensor(w, dtype=x.dtype, device=x.device))
+        free = guided(kept, uncond(x, t), number(w, x))
         std_cond, std_guided = (per_sample(part.flatten(1).std(1), x) for part in (kept, free))
-        return rescale(free, std_cond, std_guided, torch.tensor(phi, dtype=x.dtype, device=x.device))
+        return rescale(free, std_cond, std_guided, number(phi, x))
 
     return denoiser
 

@@ -38,7 +38,7 @@ from torch import Tensor
 
 from diffusion.binding import formula, unproved
 from diffusion.parameterization import check_kind, determinant, row, target
-from diffusion.schedules import Kernel, Scalar, Schedule, half_log_snr, half_log_snr_dot
+from diffusion.schedules import Kernel, Scalar, Schedule, half_log_snr, half_log_snr_dot, number
 from diffusion.shapes import per_sample, same_shape
 from diffusion.types import Network
 
@@ -64,7 +64,7 @@ def truncated_snr_weight(half_log_snr: Tensor, floor: Scalar) -> Tensor:
 @formula("parameterization.weight_p2.weight")
 def p2_weight(half_log_snr: Tensor, gamma: Scalar, k: Scalar) -> Tensor:
     """(k + SNR)^(-gamma), through its logarithm: SNR itself may overflow."""
-    log_k = torch.log(torch.as_tensor(k, dtype=half_log_snr.dtype, device=half_log_snr.device))
+    log_k = torch.log(number(k, half_log_snr))
     log_sum = torch.maximum(log_k, 2 * half_log_snr) + torch.log1p(torch.exp(-abs(log_k - 2 * half_log_snr)))
     return torch.exp(-gamma * log_sum)
 

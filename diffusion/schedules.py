@@ -31,7 +31,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -41,6 +41,12 @@ from diffusion.binding import formula, unproved
 
 TimeFunction = Callable[[Tensor], Tensor]
 Scalar = Tensor | float
+
+
+@unproved("a conversion; it computes nothing")
+def number(value: Scalar, like: Tensor) -> Tensor:
+    """A number as a tensor of the dtype and on the device of another; an accelerator is not waited for."""
+    return value.to(like) if isinstance(value, Tensor) else torch.full((), value, dtype=like.dtype, device=like.device)
 
 
 # --- what follows from a kernel ---------------------------------------------------------------------------------------
@@ -341,9 +347,7 @@ def ve_sigma(t: Tensor, sigma_min: Scalar, sigma_max: Scalar) -> Tensor:
 @formula("schedule.ve.sigma_dot")
 def ve_sigma_dot(t: Tensor, sigma_min: Scalar, sigma_max: Scalar) -> Tensor:
     """sigma' = sigma log(sigma_max / sigma_min)."""
-    return ve_sigma(t, sigma_min, sigma_max) * torch.log(
-        torch.as_tensor(sigma_max / sigma_min, dtype=t.dtype, device=t.device)
-    )
+    return ve_sigma(t, sigma_min, sigma_max) * torch.log(number(sigma_max / sigma_min, t))
 
 
 def ve(sigma_min: float = 0.01, sigma_max: float = 50.0) -> Schedule:
@@ -355,7 +359,7 @@ def ve(sigma_min: float = 0.01, sigma_max: float = 50.0) -> Schedule:
 
 def _edm_growth(sigma_min: Scalar, sigma_max: Scalar, rho: Scalar, like: Tensor) -> Tensor:
     """(sigma_max / sigma_min)^(1/rho) - 1, to full precision for any rho."""
-    return torch.expm1(torch.log(torch.as_tensor(sigma_max / sigma_min, dtype=like.dtype, device=like.device)) / rho)
+    return torch.expm1(torch.log(number(sigma_max / sigma_min, like)) / rho)
 
 
 @formula("schedule.edm.sigma")
@@ -483,20 +487,26 @@ def discrete_alpha(t: Tensor, alpha_bar: Tensor) -> Tensor:
     """sqrt of the table [T + 1] at t, linear between its entries: alpha from alpha_bar, sigma from 1 - alpha_bar."""
     step = _step(t, alpha_bar)
     weight = t.double() * (len(alpha_bar) - 1) - step
-    table = alpha_bar.to(t.device)
+    table = _on(t.device, alpha_bar)
     return torch.lerp(table[step], table[step + 1], weight).sqrt().to(t.dtype)
 
 
 @unproved("a difference quotient of a table")
 def discrete_slope(t: Tensor, alpha_bar: Tensor) -> Tensor:
     """Time derivative of the table [T + 1] at t."""
-    return (alpha_bar.to(t.device).diff()[_step(t, alpha_bar)] * (len(alpha_bar) - 1)).to(t.dtype)
+    return (_on(t.device, alpha_bar).diff()[_step(t, alpha_bar)] * (len(alpha_bar) - 1)).to(t.dtype)
 
 
 @unproved("a difference quotient of a table")
 def discrete_alpha_dot(t: Tensor, alpha_bar: Tensor) -> Tensor:
     """Time derivative of sqrt of the table: slope / (2 alpha), infinite where the table is 0."""
     return discrete_slope(t, alpha_bar) / (2 * discrete_alpha(t, alpha_bar))
+
+
+@lru_cache(maxsize=16)
+def _on(device: torch.device, table: Tensor) -> Tensor:
+    """The table on a device: copied once, for a copy makes an accelerator wait."""
+    return table.to(device)
 
 
 def _step(t: Tensor, table: Tensor) -> Tensor:

@@ -27,8 +27,8 @@ DIGITS = ImageRecipe(
 FASHION_UNET = ImageRecipe(
     name="images.fashion-unet",
     data="fashion-mnist", size=28, std=0.71, log_every=25, save_every=500,
-    channels=(32, 64, 96), layers=1, attention=(False, False, True),
-    steps=20_000, batch=64, lr=1e-3,
+    channels=(16, 32, 64), layers=1, attention=(False, False, True),
+    steps=6000, batch=64, lr=2e-3,
 )  # fmt: skip
 
 FASHION_DIT = ImageRecipe(

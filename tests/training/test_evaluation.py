@@ -1,0 +1,186 @@
+"""An evaluation of a run of images as a whole: what is compared with what, what is written, what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion.solvers import SOLVERS
+from seminar.main import main
+from training import loop, recipes
+from training.data.digits import digits
+from training.evaluation.images import REPORT, Settings, evaluate_images
+from training.evaluation.subject import Subject, open_subject
+
+SMALL = {"steps": 2, "batch": 8, "channels": (8,), "attention": (True,), "head": 8, "log_every": 1, "save_every": 2}
+FEW = Settings(n=40, bits_n=4, chain=3, calls=(1, 4))
+
+
+def trained(folder: Path, **settings: Any) -> Path:
+    recipe = recipes.change(recipes.find("images.digits-unet"), **SMALL | settings)
+    return loop.train(recipe, folder, quiet=True).folder
+
+
+@pytest.fixture(scope="module")
+def eye(tmp_path_factory: pytest.TempPathFactory) -> str:
+    recipe = recipes.change(
+        recipes.find("classifier.digits"), steps=20, channels=(4, 8), features=8, log_every=20, save_every=20
+    )
+    return str(loop.train(recipe, tmp_path_factory.mktemp("eye") / "classifier", quiet=True).folder)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("images") / "run")
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that knows classes, and whose network predicts eps on a schedule that ends in noise alone."""
+    return trained(tmp_path_factory.mktemp("images") / "told", classes=10, parameterization="eps")
+
+
+def test_everything_at_once(run: Path, eye: str) -> None:
+    seen: list[tuple[int, int]] = []
+    said: list[str] = []
+    settings = dataclasses.replace(FEW, features=eye)
+    report, out = evaluate_images(run, settings, say=said.append, progress=lambda _, *n: seen.append(n))
+    assert sorted(path.name for path in out.iterdir()) == [REPORT, "memorisation.png", "nfe.png"]
+    assert out.parent == run / "evaluation"
+    assert json.loads((out / REPORT).read_text()) == json.loads(json.dumps(dataclasses.asdict(report)))
+    done = [n for n, _ in seen]
+    assert done == sorted(done) and done[0] == 0 and seen[-1][0] == seen[-1][1]
+    assert f"{seen[0][1]:,} calls of the network" in said[-1]
+    assert report.bits and report.bits.flow and report.bits.images == 4
+    assert report.samples and (report.samples.solver, report.samples.calls) == ("ddim", 50)
+    assert [point.solver.partition("-")[0] for point in report.curve] == [s for s in SOLVERS for _ in FEW.calls]
+    assert [(p.steps, p.calls) for p in report.curve if p.solver == "heun"] == [(1, 1), (2, 3)]  # never more than asked
+    assert set(report.memorisation) == {"pixels", "features"}
+    assert report.held_out and report.held_out.fid < report.samples.distance.fid  # two steps of training draw noise
+
+    with pytest.raises(ValueError, match="read it, or give --again"):
+        evaluate_images(run, settings)
+    report_2, out_2 = evaluate_images(run, settings, again=True)
+    assert out_2.name == f"{out.name}-2" and report_2 == report  # every draw is a function of the seed
+    assert evaluate_images(run, settings, again=True)[1].name == f"{out.name}-3"
+
+
+def test_all_solvers_start_from_the_same_noise(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.sampling.CHUNK", 64 * 3)  # three images a part
+    subject, starts = open_subject(run, seed=5), []
+    network = subject.trained.denoiser
+    for solver in SOLVERS:
+        sampler, seen = subject.sampler(solver, 2), []
+
+        def denoiser(x: Tensor, t: Tensor, seen=seen, first=sampler.coefficients.times[0]) -> Tensor:
+            if t == first:
+                seen.append(x.clone())
+            return network(x, t)
+
+        watched = dataclasses.replace(subject, trained=dataclasses.replace(subject.trained, denoiser=denoiser))
+        assert watched.draw(sampler, 7, None, lambda n: None).shape == (7, 1, 8, 8)
+        starts.append(torch.cat(seen) / sampler.spread)
+    for start in starts[1:]:
+        torch.testing.assert_close(start, starts[0])
+    assert starts[0].shape[0] == 7 and not torch.equal(starts[0][0], starts[0][3])
+
+
+def drawing(images: Tensor) -> Any:
+    return lambda self, sampler, n, labels, told: images[:n]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_run_that_returns_its_training_images_is_caught(split: str, run: Path, monkeypatch, tmp_path: Path) -> None:
+    """One that returns test images is not: these are the very images held out, in another order."""
+    monkeypatch.setattr(Subject, "draw", drawing(digits(split).pixels))
+    settings = Settings(bits=False, fid=False, nfe=False, n=300, seed=7)
+    found = evaluate_images(run, settings, again=True)[0].memorisation["pixels"]
+    if split == "train":
+        assert found.auc == 1 and found.share_below == 1
+    else:
+        assert found.auc == 0.5 and found.share_below <= 0.01
+
+
+def test_samples_have_the_labels_of_the_images_they_are_compared_with(told: Path, monkeypatch) -> None:
+    asked: list[Tensor] = []
+    subject = open_subject(told, seed=0)
+    drawn = Subject.draw
+
+    def draw(self: Subject, sampler: Any, n: int, labels: Tensor, work: Any) -> Tensor:
+        asked.append(labels)
+        return drawn(self, sampler, n, labels, work)
+
+    monkeypatch.setattr(Subject, "draw", draw)
+    report, _ = evaluate_images(told, Settings(fid=False, nfe=False, n=12, bits_n=3, chain=2))
+    chosen = subject.some(subject.held_out, 12, "held out")
+    assert asked[0].tolist() == subject.held_out.labels(chosen).tolist()
+    assert report.bits and report.bits.flow is None  # eps says nothing where nothing is left of the data
+
+
+def test_what_was_asked_and_nothing_else(run: Path) -> None:
+    report, out = evaluate_images(run, Settings(fid=False, nfe=False, memorisation=False, bits_n=2, chain=2))
+    assert [path.name for path in out.iterdir()] == [REPORT]
+    assert (report.n, report.eye, report.samples, report.curve, report.memorisation) == (None, None, None, (), {})
+    report, out = evaluate_images(run, Settings(bits=False, fid=False, nfe=False, n=4))
+    assert (report.bits, report.held_out, set(report.memorisation)) == (None, None, {"pixels"})
+
+
+def test_bad_settings_are_refused_before_anything_is_made(run: Path, tmp_path: Path) -> None:
+    before = sorted((run / "evaluation").iterdir()) if (run / "evaluation").exists() else []
+    cases = [
+        (dataclasses.replace(FEW, n=301), "n = 301: expected 4 to 300"),
+        (dataclasses.replace(FEW, n=3), "n = 3: expected 4 to 300"),
+        (dataclasses.replace(FEW, bits_n=301), "bits_n = 301: expected 2 to 300"),
+        (dataclasses.replace(FEW, features=str(tmp_path)), "no run folder"),
+    ]
+    for settings, line in cases:
+        with pytest.raises(ValueError, match=line) as caught:
+            evaluate_images(run, settings)
+        assert "\n" not in str(caught.value)
+    assert (sorted((run / "evaluation").iterdir()) if (run / "evaluation").exists() else []) == before
+
+
+NOTHING = {"bits": False, "fid": False, "nfe": False, "memorisation": False}
+
+
+@pytest.mark.parametrize("settings", [{"chain": 1}, {"calls": ()}, {"calls": (5, 0)}, NOTHING])
+def test_settings_that_mean_nothing(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        Settings(**settings)
+
+
+def test_the_command(run: Path, eye: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--n", "24", "--bits-n", "2", "--chain", "2", "--calls", "2", "3", "--features", eye]
+    assert main(["evaluate", *small, str(run)]) == 0  # the classifier's folder comes first, and is not the run
+    told = capsys.readouterr().out
+    for word in ("bits/dim, chain", "FID", "KID", "copies, AUC in features", "dpmpp_2m", "memorisation.png"):
+        assert word in told
+    assert main(["evaluate", eye]) == 0
+    assert "of 300 test images right" in capsys.readouterr().out
+
+
+def test_the_commands_refusals(run: Path, eye: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toy = recipes.change(recipes.find("toy.ring"), steps=1, batch=8, width=4, depth=1)
+    ring = str(loop.train(toy, tmp_path / "ring", quiet=True).folder)
+    unfinished = trained(tmp_path / "unfinished")
+    (unfinished / "ema.safetensors").unlink()
+    cases = {
+        (str(run), "--sets", "4"): "--sets is for runs of toy, and this is a run of images.digits-unet",
+        (ring, "--nfe"): "--nfe is for runs of images, and this is a run of toy.ring",
+        (eye, "--n", "4"): "--n is for runs of images, and this is a run of classifier.digits",
+        (str(unfinished),): "is not finished: resume it first",
+        ("/nowhere", "--fid"): "/nowhere is no run folder",
+        (str(run), "--n", "9999"): "n = 9999: expected 4 to 300",
+        (str(run), "--calls", "0"): "calls = (0,)",
+        (str(run), "--frobnicate"): "--frobnicate",
+    }
+    for args, line in cases.items():
+        assert main(["evaluate", *args]) == 2
+        said = capsys.readouterr().err
+        assert line in said and len(said.strip().splitlines()) == 1, said

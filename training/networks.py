@@ -86,6 +86,7 @@ def _dit(recipe: DenoisingRecipe, shape: tuple[int, int, int]) -> nn.Module:
     model: Any = DiTTransformer2DModel(
         sample_size=shape[1],
         in_channels=shape[0],
+        out_channels=shape[0],  # said, because DiTPipeline reads it
         patch_size=recipe.patch,
         num_layers=recipe.layers,
         num_attention_heads=recipe.channels[0] // recipe.head,

@@ -6,6 +6,8 @@ an accelerator wait.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -13,15 +15,18 @@ from diffusion import model, schedules
 from diffusion.guidance import classifier_free
 from diffusion.losses import denoising_loss
 from diffusion.types import Denoiser
-from training import networks, preconditioning, sampling, times
+from training import draw, networks, preconditioning, sampling, times
 from training.recipes.denoising import DenoisingRecipe
+from training.run_folder import RunFolder
 from training.sampling import Sampler
 from training.streams import Streams
 from training.task import Batch
 
+PER_CLASS, STEPS = 8, 20  # of a preview
+
 
 class Denoising:
-    """A denoiser by a recipe; a family adds its data and what a picture of samples is."""
+    """A denoiser by a recipe; a family adds its data, and how samples become pixels."""
 
     def __init__(self, recipe: DenoisingRecipe, shape: tuple[int, int, int]) -> None:
         self.recipe, self.shape, self.std = recipe, shape, recipe.std
@@ -88,6 +93,24 @@ class Denoising:
             return self.denoiser(network, part, guidance)
 
         return sampling.draw_told(denoiser, sampler, self.shape, n, generator, labels)
+
+    def preview(self, network: nn.Module, folder: RunFolder) -> Path:
+        """samples.png in the run folder: a grid of samples, by 20 steps of Heun; one row for each class, if told."""
+        device = next(network.parameters()).device
+        labels = torch.arange(self.classes, device=device).repeat_interleave(PER_CLASS) if self.classes else None
+        n = draw.IMAGES if labels is None else len(labels)
+        sampler = sampling.sampler(self.schedule, "heun", STEPS, self.recipe.latest, self.std)
+        generator = Streams(folder.seed, self.recipe.steps, device=device)("preview")
+        drawn = self.draw(network, sampler, n, generator, labels)
+        return draw.grid(self.as_data(drawn), folder.path / "samples.png", labels)
+
+    def as_data(self, drawn: Tensor) -> Tensor:
+        """uint8 pixels."""
+        raise NotImplementedError
+
+    def picture(self, drawn: Tensor, path: Path, title: str, generator: torch.Generator) -> Path:
+        """A grid of the samples."""
+        return draw.grid(self.as_data(drawn), path)
 
 
 def check_labels(labels: Tensor | None, classes: int, name: str) -> None:

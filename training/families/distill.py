@@ -42,7 +42,7 @@ from training.run_folder import RunFolder
 from training.runs import Trained
 from training.sampling import Sampler
 from training.streams import Streams
-from training.task import Batch, Conditional, Distilled, Generative
+from training.task import Batch, Conditional, Distilled, Generative, Prepared
 from training.task import build as build_task
 
 NOISE_ONLY = ("eps", "score")  # predictions that say nothing of the data where x_t is all noise
@@ -56,6 +56,8 @@ class Student:
 
     def __init__(self, recipe: DistillRecipe, teacher: Trained) -> None:
         self.recipe, self.teacher = recipe, teacher
+        if isinstance(teacher.task, Prepared):
+            teacher.task.prepare(teacher.folder)
         self.data: Recipe = teacher.task.data if isinstance(teacher.task, Distilled) else teacher.recipe
         self.schedule, self.std, self.shape = teacher.schedule, teacher.std, teacher.task.shape
         self.classes = teacher.task.classes if isinstance(teacher.task, Conditional) else 0

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from training import draw, sampling
 from training.data import pixels
 from training.data.catalog import learned_from
 from training.data.reading import read
 from training.data.source import Source
 from training.families.denoising import Denoising
 from training.recipes import ImageRecipe, Recipe
-from training.run_folder import RunFolder
 from training.streams import Streams
 from training.task import Batch
-
-PER_CLASS, STEPS = 8, 20  # of a preview
 
 
 class Images(Denoising):
@@ -50,23 +44,9 @@ class Images(Denoising):
         images, indices = read(self.source, n, streams, self.recipe.flip)
         return self.timed(pixels.to_model(images), self.source.labels(indices) if self.classes else None, streams)
 
-    def preview(self, network: nn.Module, folder: RunFolder) -> Path:
-        """samples.png in the run folder: a grid of samples, by 20 steps of Heun; one row for each class, if told."""
-        device = next(network.parameters()).device
-        labels = torch.arange(self.classes, device=device).repeat_interleave(PER_CLASS) if self.classes else None
-        n = draw.IMAGES if labels is None else len(labels)
-        sampler = sampling.sampler(self.schedule, "heun", STEPS, self.recipe.latest, self.std)
-        generator = Streams(folder.seed, self.recipe.steps, device=device)("preview")
-        drawn = self.draw(network, sampler, n, generator, labels)
-        return draw.grid(self.as_data(drawn), folder.path / "samples.png", labels)
-
     def as_data(self, drawn: Tensor) -> Tensor:
         """uint8 pixels."""
         return pixels.to_uint8(drawn)
-
-    def picture(self, drawn: Tensor, path: Path, title: str, generator: torch.Generator) -> Path:
-        """A grid of the samples."""
-        return draw.grid(self.as_data(drawn), path)
 
 
 def build(recipe: Recipe) -> Images:

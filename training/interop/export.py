@@ -2,6 +2,8 @@
 
     unet             DDPMPipeline; of labels, or of EDM, ConsistencyModelPipeline: of the stock pipelines it is the one
                      that hands labels to a U-Net and scales its input, with any scheduler
+    unet of latents  LDMPipeline; of labels, the parts alone, as no stock pipeline takes them
+    dit of latents   DiTPipeline
     dit of pixels    the parts alone: DiTPipeline has no place for a transformer without an autoencoder
 
 The folder appears whole or not at all.
@@ -18,12 +20,16 @@ from typing import Any, Literal
 from torch import nn
 
 from training import durable, networks, runs
+from training.families.latent import Latent
 from training.interop import chain
 from training.recipes import Recipe
 from training.recipes.denoising import DenoisingRecipe
 from training.recipes.distill import DistillRecipe
 from training.recipes.imported import ImportedRecipe
+from training.recipes.latent import LatentRecipe
 from training.times import T
+
+DETERMINISTIC = ("DiTPipeline", "LDMPipeline")  # they hand no generator on to the scheduler
 
 
 @dataclass(frozen=True)
@@ -43,9 +49,11 @@ def export(path: Path | str, out: Path | str | None = None, weights: Literal["em
         raise ValueError(f"{out} exists and is not an empty folder: choose another for the export")
     recipe = _exportable(runs.finished(path).recipe)
     pipeline = pipeline_of(recipe)
-    scheduler, config = chain.scheduler_of(recipe, deterministic=False)
+    scheduler, config = chain.scheduler_of(recipe, deterministic=pipeline in DETERMINISTIC)
     trained = runs.load(path, weights)
     parts = {"transformer" if recipe.network == "dit" else "unet": stock(trained.network)}
+    if isinstance(trained.task, Latent):
+        parts["vqvae" if pipeline == "LDMPipeline" else "vae"] = autoencoder(trained.task)
     _write(out, pipeline, parts, scheduler, config)
     return Exported(out, pipeline, (*parts, "scheduler"), tuple(_notes(recipe, scheduler, config)))
 
@@ -63,6 +71,8 @@ def _exportable(recipe: Recipe) -> DenoisingRecipe:
 
 def pipeline_of(recipe: DenoisingRecipe) -> str | None:
     """The stock pipeline that draws from such a run, if there is one."""
+    if isinstance(recipe, LatentRecipe):
+        return "DiTPipeline" if recipe.network == "dit" else None if recipe.classes else "LDMPipeline"
     if recipe.network == "dit":
         return None
     return "ConsistencyModelPipeline" if recipe.classes or recipe.preconditioning == "edm" else "DDPMPipeline"
@@ -73,6 +83,13 @@ def stock(network: nn.Module) -> Any:
     inner = getattr(network, "network", network)
     assert isinstance(inner, networks.Stock)
     return inner.model
+
+
+def autoencoder(task: Latent) -> Any:
+    """The diffusers model of a run's autoencoder, which knows by what its latents were scaled."""
+    model = task.autoencoder.model
+    model.register_to_config(scaling_factor=task.scale.item())
+    return model
 
 
 def _notes(recipe: DenoisingRecipe, scheduler: str, config: chain.Config) -> list[str]:

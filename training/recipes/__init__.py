@@ -22,6 +22,7 @@ from training.recipes.classifier import CLASSIFIERS, ClassifierRecipe
 from training.recipes.distill import DISTILLATIONS
 from training.recipes.images import IMAGES, ImageRecipe
 from training.recipes.imported import IMPORTED
+from training.recipes.latent import LATENTS
 from training.recipes.toy import TOYS, ToyRecipe
 
 __all__ = [
@@ -36,7 +37,7 @@ __all__ = [
     "from_table",
 ]
 
-RECIPES: dict[str, Recipe] = {**TOYS, **IMAGES, **CLASSIFIERS, **DISTILLATIONS, **IMPORTED}
+RECIPES: dict[str, Recipe] = {**TOYS, **IMAGES, **CLASSIFIERS, **DISTILLATIONS, **IMPORTED, **LATENTS}
 
 
 def find(name: str) -> Recipe:

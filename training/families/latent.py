@@ -1,0 +1,127 @@
+"""The latent family: an autoencoder (training/autoencoders.py), and denoisers in the space of a finished one.
+
+A denoiser's data are z = k (mu + s eps), with mu and s the encoder's for an image and k the scale that makes their
+variance 1. They are made once, before the first step, and kept in the run's folder; k is part of the network's state,
+so that samples can be decoded wherever its weights are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusion.latent import scale_factor
+from training import launch, recipes, runs, sampling, tensor_file
+from training.autoencoders import Autoencoder, Autoencoding
+from training.data import pixels
+from training.data.reading import read
+from training.data.source import Memory, Source
+from training.families.denoising import Denoising
+from training.recipes import Recipe
+from training.recipes.latent import AutoencoderRecipe, LatentRecipe
+from training.run_folder import RunFolder
+from training.streams import Streams
+from training.task import Batch
+
+LATENTS = "latents.safetensors"
+
+
+class Latent(Denoising):
+    """A denoiser in the code of an autoencoder; it has batches once it is prepared."""
+
+    recipe: LatentRecipe
+    latents: Memory  # [mu, s] of each image, float32 [N, 2 channels, height, width], and its label if it has one
+
+    def __init__(self, recipe: LatentRecipe, folder: RunFolder) -> None:
+        assert isinstance(folder.recipe, AutoencoderRecipe)
+        recipe.check_size(folder.recipe.code[1])
+        super().__init__(recipe, folder.recipe.code)
+        self.folder, self.pixels = folder, Autoencoding(folder.recipe)
+        network = runs.trained_network(folder, self.pixels)
+        assert isinstance(network, Autoencoder)
+        self.autoencoder = network
+        self.scale = torch.tensor(torch.nan)  # k, known once the latents or a network's weights have been read
+
+    def prepare(self, folder: RunFolder) -> None:
+        """Read the latents of all images, or make them first: the run folder keeps them."""
+        path = folder.path / LATENTS
+        if not path.exists():
+            tensor_file.write(path, self.encoded())
+        stored = tensor_file.read(path)
+        labels = stored.get("labels")
+        self.latents = Memory(stored["moments"], labels, self.recipe.classes)
+        mu, s = self.latents.pixels.chunk(2, dim=1)
+        self.scale = scale_factor(mu.var(correction=0) + s.square().mean())
+
+    @torch.no_grad()
+    def encoded(self) -> dict[str, Tensor]:
+        """What the file of latents holds: mirrored images, if the autoencoder has seen any, are images of their own."""
+        source, device = self.source(), launch.join().device
+        self.autoencoder.to(device)
+        moments = []
+        for mirrored in (False, True) if self.pixels.recipe.flip else (False,):
+            for part in torch.arange(len(source)).split(sampling.sizes(len(source), source.shape)):
+                x = pixels.to_model(source.images(part)).to(device)
+                moments.append(torch.cat(self.autoencoder.encode(x.flip(-1) if mirrored else x), dim=1).cpu())
+        encoded = {"moments": torch.cat(moments)}
+        if self.classes:
+            labels = source.labels(torch.arange(len(source)))
+            encoded["labels"] = labels.repeat(len(encoded["moments"]) // len(source))
+        return encoded
+
+    def source(self) -> Source:
+        """The autoencoder's images; ValueError if this recipe can't be trained on them."""
+        source = self.pixels.source
+        if self.classes not in (0, source.classes):
+            found = f"{source.classes} classes" if source.classes else "no labels"
+            raise ValueError(f"classes = {self.classes}: the images of {self.recipe.autoencoder} have {found}")
+        return source
+
+    def facts(self) -> dict[str, Any]:
+        """The latents' fingerprint, and the autoencoder's recipe and weights."""
+        weights = hashlib.sha256(self.folder.ema.read_bytes()).hexdigest()
+        return {
+            "latents": self.latents.fingerprint,
+            "autoencoder": f"{recipes.fingerprint(self.folder.recipe)} {weights}",
+        }
+
+    def network(self) -> nn.Module:
+        """The denoiser's network; k is a buffer of it, which weights that are read into it set."""
+        network = super().network()
+        self.scale = self.scale.clone()
+        network.register_buffer("latent_scale", self.scale)
+        return network
+
+    def batch(self, n: int, streams: Streams) -> Batch:
+        """This share's next n latents in the run's order, with times and labels."""
+        moments, indices = read(self.latents, n, streams, flip=False)
+        mu, s = moments.chunk(2, dim=1)
+        z = self.scale.cpu() * (mu + s * torch.randn(mu.shape, generator=streams("latent", "cpu")))
+        return self.timed(z, self.latents.labels(indices) if self.classes else None, streams)
+
+    @torch.no_grad()
+    def as_data(self, drawn: Tensor) -> Tensor:
+        """uint8 pixels: the decoder's."""
+        model = self.autoencoder.to(drawn.device).model
+        parts = (drawn / self.scale.to(drawn)).split(sampling.sizes(len(drawn), self.pixels.recipe.shape))
+        return pixels.to_uint8(torch.cat([model.decode(part).sample for part in parts]))
+
+
+def build(recipe: Recipe) -> Latent | Autoencoding:
+    """The family's entry, for the loop."""
+    if isinstance(recipe, AutoencoderRecipe):
+        return Autoencoding(recipe)
+    if not isinstance(recipe, LatentRecipe):
+        raise TypeError(f"{recipe.name} is a {type(recipe).__name__}: expected an AutoencoderRecipe or a LatentRecipe")
+    if not recipe.autoencoder:
+        raise ValueError(f"{recipe.name} needs an autoencoder: the folder of a finished run of latent.autoencoder")
+    try:
+        folder = runs.finished(recipe.autoencoder)
+        if not isinstance(folder.recipe, AutoencoderRecipe):
+            raise ValueError(f"{recipe.autoencoder} is a run of {folder.recipe.name}")
+    except ValueError as error:
+        raise ValueError(f"autoencoder: {error}") from None
+    return Latent(recipe, folder)

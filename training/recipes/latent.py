@@ -1,0 +1,76 @@
+"""The latent recipes: an autoencoder of images, and denoisers of what it makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from training.recipes.base import Recipe
+from training.recipes.denoising import DenoisingRecipe
+from training.recipes.pixels import PixelRecipe
+from training.recipes.settings import Count, Interior, NotNegative, Positive
+
+
+@dataclass(frozen=True)
+class AutoencoderRecipe(PixelRecipe):
+    """A convolutional autoencoder whose code is Gaussian; each resolution after the first is half as fine."""
+
+    channels: tuple[Count, ...] = (32, 64)  # of each resolution, the finest first
+    layers: Count = 1  # residual blocks in each
+    attention: bool = False  # in the middle, at the coarsest
+    latents: Count = 4  # channels of the code
+    noise: Positive = 0.1  # standard deviation of a pixel about its reconstruction, on [-1, 1]
+    beta: NotNegative = 1.0  # weight of the divergence; 1: the loss is a bound on -log p in nats a pixel
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size % self.reduction:
+            raise ValueError(
+                f"size = {self.size}: expected a multiple of {self.reduction}, as {len(self.channels)} resolutions "
+                f"halve it {len(self.channels) - 1} times"
+            )
+
+    @property
+    def reduction(self) -> int:
+        """Pixels to a latent, along one side."""
+        return 2 ** (len(self.channels) - 1)
+
+    @property
+    def code(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the latents."""
+        side = self.size // self.reduction
+        return (self.latents, side, side)
+
+
+@dataclass(frozen=True)
+class LatentRecipe(DenoisingRecipe):
+    """A denoiser of latents that are scaled to variance 1: std = 1, where `unit` and no preconditioning are the same.
+
+    Its data are those of the autoencoder's run.
+    """
+
+    autoencoder: str = ""  # folder of a finished run of latent.autoencoder, from the working directory
+    preconditioning: Literal["none", "unit", "edm"] = "none"
+    std: Positive = 1.0
+    latest: Interior = 1 - 1e-6
+
+
+AUTOENCODER = AutoencoderRecipe(
+    name="latent.autoencoder",
+    data="fashion-mnist", size=28,
+    steps=5000, batch=64, lr=1e-3, log_every=25, save_every=500,
+)  # fmt: skip
+
+UNET = LatentRecipe(
+    name="latent.unet",
+    channels=(64, 96), layers=1, attention=(False, True),
+    steps=20_000, batch=64, lr=1e-3, log_every=25, save_every=500,
+)  # fmt: skip
+
+DIT = LatentRecipe(
+    name="latent.dit",
+    classes=10, network="dit", channels=(192,), layers=6, attention=(True,), patch=2,
+    steps=20_000, batch=64, lr=1e-3, log_every=25, save_every=500,
+)  # fmt: skip
+
+LATENTS: dict[str, Recipe] = {recipe.name: recipe for recipe in (AUTOENCODER, UNET, DIT)}

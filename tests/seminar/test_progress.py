@@ -40,7 +40,7 @@ def test_evaluate_says_what_it_will_do_and_how_far_it_is(tmp_path: Path, capsys,
     small = ["--sets", "2", "--size", "500", "--ddim-steps", "3", "--ddpm-steps", "4", "--points", "20"]
     assert main(["evaluate", run, *small]) == 0
     first, *lines = capsys.readouterr().err.splitlines()
-    assert first.startswith("2 sets of 500 samples by 3 steps of DDIM and by 4 of DDPM, 14 calls of the network")
+    assert first.startswith("2 sets of 500 samples by each sampler, 14 calls of the network")
     done = [int(re.match(r"evaluating: (\d+)% after", line)[1]) for line in lines]  # type: ignore[index]
     assert done == sorted(done) and done[0] == 0 and done[-1] == 100
     stages = list(dict.fromkeys(line.rsplit(": ", 1)[1] for line in lines))

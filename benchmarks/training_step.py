@@ -43,7 +43,9 @@ def seconds(run: Callable[[], object]) -> float:
 
 def bare_step(recipe: Recipe, state: State, feed: Feed) -> Callable[[], None]:
     """A step of a network like the state's on the inputs it had once."""
-    network, seen = build(recipe).network(), []
+    network, seen = build(recipe).network().to(state.processes.device), []
+    if state.processes.device.type == "cuda":
+        network.to(memory_format=torch.channels_last)  # as the loop lays it out
     hook = network.register_forward_hook(
         lambda _, args, kwargs, out: seen.append((args, kwargs, out)), with_kwargs=True
     )

@@ -48,8 +48,8 @@ CIFAR10_UNET = ImageRecipe(
     channels=(128, 256, 256, 256), layers=2, attention=(False, True, False, False), head=256, dropout=0.1,
     parameterization="eps", schedule="ddpm_linear", preconditioning="none", weights="plain", times="chain",
     latest=1 - 1e-6,
-    steps=800_000, batch=128, lr=2e-4, lr_decay="constant", warmup=5000 / 800_000, beta2=0.999, ema=(0.0125,), log_every=100,
-    save_every=10_000,
+    steps=800_000, batch=128, lr=2e-4, lr_decay="constant", warmup=5000 / 800_000, beta2=0.999, ema=(0.0125,),
+    log_every=100, save_every=10_000,
 )  # fmt: skip
 
 # Karras et al. 2022, tables 1 and 7 (DDPM++ of Song et al. 2021): channels 128 x (2, 2, 2), four blocks a resolution,
@@ -62,7 +62,8 @@ CIFAR10_EDM = ImageRecipe(
     channels=(256, 256, 256), layers=4, attention=(False, True, False), head=256, dropout=0.13,
     parameterization="x0", schedule="edm", preconditioning="edm", times="lognormal", times_mean=-1.2, times_std=1.2,
     earliest=1e-6, latest=1 - 1e-6,
-    steps=390_625, batch=512, lr=1e-3, lr_decay="constant", warmup=0.05, beta2=0.999, ema=(0.0036,), log_every=100, save_every=10_000,
+    steps=390_625, batch=512, lr=1e-3, lr_decay="constant", warmup=0.05, beta2=0.999, ema=(0.0036,),
+    log_every=100, save_every=10_000,
 )  # fmt: skip
 
 FOLDER = ImageRecipe(

@@ -76,7 +76,7 @@ class EvaluateClassifier:
     """The run's folder."""
 
 
-FAMILIES = {"toy": Evaluate, "images": EvaluateImages, "classifier": EvaluateClassifier}
+KINDS = {"toy": Evaluate, "images": EvaluateImages, "classifier": EvaluateClassifier}
 
 
 def main(args: Sequence[str]) -> int:
@@ -91,11 +91,11 @@ def main(args: Sequence[str]) -> int:
         raise ValueError(f"{flag} is for runs of {owner}, and this is a run of {name}; see seminar evaluate RUN --help")
     kind = foreign[1] if foreign else kind
     commands: dict[str, Callable[[Any], int]] = {"toy": _toy, "images": _images, "classifier": _classifier}
-    return commands[kind](parse(FAMILIES[kind], "evaluate", args))
+    return commands[kind](parse(KINDS[kind], "evaluate", args))
 
 
 def _kind(args: Sequence[str]) -> tuple[str, str | None]:
-    """The family whose options are read, and the recipe's name if a run is among the words."""
+    """The kind of run whose options are read, and the recipe's name if a run is among the words."""
     from training import run_folder
 
     words = [word for before, word in zip(("", *args), args, strict=False) if before != "--features"]
@@ -104,23 +104,23 @@ def _kind(args: Sequence[str]) -> tuple[str, str | None]:
     if folder is None:
         return "toy", None
     recipe = run_folder.open_run(folder).recipe
-    if recipe.family in FAMILIES:
-        return recipe.family, recipe.name
-    from training.runs import load
-    from training.task import Distilled
+    from training import recipes
+    from training.evaluation.subject import data_recipe
+    from training.recipes.pixels import PixelRecipe
 
-    task = load(folder).task
-    data = task.data if isinstance(task, Distilled) else recipe
-    if data.family not in FAMILIES:
+    if isinstance(recipe, recipes.ClassifierRecipe):
+        return "classifier", recipe.name
+    data = data_recipe(recipe)
+    if not isinstance(data, recipes.ToyRecipe | PixelRecipe):
         raise ValueError(f"{folder} is a run of {recipe.name}: there is no evaluation of such runs")
-    return data.family, recipe.name
+    return "toy" if isinstance(data, recipes.ToyRecipe) else "images", recipe.name
 
 
 def _foreign(kind: str, args: Sequence[str]) -> tuple[str, str] | None:
     """The first flag that this kind of run does not have and another has, and whose it is."""
     flags = {
         family: {"--" + f.name.replace("_", "-") for f in dataclasses.fields(options)}
-        for family, options in FAMILIES.items()
+        for family, options in KINDS.items()
     }
     for arg in args:
         flag = arg.partition("=")[0].replace("_", "-")

@@ -131,6 +131,44 @@ def test_what_was_asked_and_nothing_else(run: Path) -> None:
     assert (report.bits, report.held_out, set(report.memorisation)) == (None, None, {"pixels"})
 
 
+def test_a_student_is_judged_by_its_own_steps(run: Path, eye: str, tmp_path: Path) -> None:
+    recipe = recipes.change(
+        recipes.find("distill.progressive"),
+        teacher=str(run),
+        start_steps=4,
+        end_steps=2,
+        steps=2,
+        batch=8,
+        save_every=2,
+    )
+    student = loop.train(recipe, tmp_path / "student", quiet=True).folder
+    report, out = evaluate_images(student, dataclasses.replace(FEW, n=20, calls=(1, 2, 4), features=eye))
+    assert report.bits is None and report.samples and report.samples.calls == 2
+    assert [point.calls for point in report.curve] == [2] and (out / "nfe.png").exists()
+    with pytest.raises(ValueError, match="has no bits/dim"):
+        evaluate_images(student, Settings(fid=False, nfe=False, memorisation=False))
+
+
+def test_a_run_of_latents_is_judged_by_the_pixels_it_decodes(eye: str, tmp_path: Path) -> None:
+    code = recipes.change(
+        recipes.find("latent.autoencoder"), data="digits", size=8, channels=(8, 8), latents=1, steps=2, batch=8
+    )
+    autoencoder = loop.train(code, tmp_path / "code", quiet=True).folder
+    recipe = recipes.change(
+        recipes.find("latent.dit"),
+        autoencoder=str(autoencoder),
+        channels=(8,),
+        head=8,
+        layers=1,
+        patch=2,
+        steps=2,
+        batch=8,
+    )
+    latent = loop.train(recipe, tmp_path / "latent", quiet=True).folder
+    report, _ = evaluate_images(latent, dataclasses.replace(FEW, n=20, nfe=False, features=eye))
+    assert report.bits is None and report.samples and set(report.memorisation) == {"pixels", "features"}
+
+
 def test_bad_settings_are_refused_before_anything_is_made(run: Path, tmp_path: Path) -> None:
     before = sorted((run / "evaluation").iterdir()) if (run / "evaluation").exists() else []
     cases = [

@@ -135,7 +135,7 @@ def evaluate_images(
     out = _folder(Path(path), settings, again)
     n, coded = _numbers(subject, settings)
     if not n and not coded:
-        raise ValueError(f"{path} is distilled: its network is a denoiser on its own grid alone, and has no bits/dim")
+        raise ValueError(f"{path} has no bits/dim: its network is no denoiser of pixels at every noise level")
     samplers = _samplers(subject, settings)
     eye = features.open_eye(settings.features, subject.recipe, say) if settings.fid or settings.nfe else None
     work = _Work(progress, _total(subject, settings, n, coded, samplers))
@@ -190,7 +190,7 @@ def _numbers(subject: Subject, settings: Settings) -> tuple[int, int]:
     coded = min(CODED, held_out) if settings.bits_n is None else settings.bits_n
     if settings.bits and not 2 <= coded <= held_out:
         raise ValueError(f"bits_n = {coded}: expected 2 to {held_out}, the number of {split} images")
-    return n if settings.samples else 0, coded if settings.bits and not subject.distilled else 0
+    return n if settings.samples else 0, coded if settings.bits and subject.has_bits else 0
 
 
 def _samplers(subject: Subject, settings: Settings) -> list[Sampler]:

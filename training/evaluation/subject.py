@@ -15,11 +15,14 @@ from diffusion.model import Denoiser
 from training import evaluate, runs, sampling
 from training.data.catalog import of_recipe
 from training.data.source import Source
+from training.recipes import Recipe
+from training.recipes.distill import DistillRecipe
+from training.recipes.latent import LatentRecipe
 from training.recipes.pixels import PixelRecipe
+from training.run_folder import open_run
 from training.runs import Trained
 from training.sampling import Sampler
 from training.streams import Streams
-from training.task import Distilled
 
 Told = Callable[[int], None]
 
@@ -29,7 +32,7 @@ class Subject:
     """A finished run of images, on the device where it is judged."""
 
     trained: Trained
-    recipe: PixelRecipe  # whose data these are: of a distilled run, the first teacher's
+    recipe: PixelRecipe  # whose data these are
     seed: int
 
     @property
@@ -37,8 +40,9 @@ class Subject:
         return next(self.trained.network.parameters()).device
 
     @property
-    def distilled(self) -> bool:
-        return isinstance(self.trained.task, Distilled)
+    def has_bits(self) -> bool:
+        """Whether its network is a denoiser of pixels at all times: none of latents, and no student of few steps."""
+        return isinstance(self.trained.recipe, PixelRecipe)
 
     @functools.cached_property
     def learned(self) -> Source:
@@ -93,8 +97,17 @@ class Subject:
 def open_subject(path: Path | str, seed: int) -> Subject:
     """The finished run of images in a folder; ValueError for any other."""
     trained = runs.load(path)
-    recipe = trained.task.data if isinstance(trained.task, Distilled) else trained.recipe
+    recipe = data_recipe(trained.recipe)
     if not isinstance(recipe, PixelRecipe):
         raise ValueError(f"{path} is a run of {trained.recipe.name}: it draws no images of a data set")
     trained.network.to("cuda" if torch.cuda.is_available() else "cpu")
     return Subject(trained, recipe, seed)
+
+
+def data_recipe(recipe: Recipe) -> Recipe:
+    """The recipe whose data a run is judged by: its own, or that of its teacher, or of its autoencoder."""
+    if isinstance(recipe, DistillRecipe):
+        return data_recipe(open_run(Path(recipe.teacher)).recipe)
+    if isinstance(recipe, LatentRecipe):
+        return data_recipe(open_run(Path(recipe.autoencoder)).recipe)
+    return recipe

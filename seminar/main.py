@@ -24,7 +24,10 @@ COMMANDS = {
     "export": ("seminar.export:main", "a finished run as a folder that stock diffusers loads: RUN --to diffusers"),
     "import": ("seminar.importing:main", "a checkpoint folder of diffusers as a finished run: FOLDER [--out RUN]"),
     "sample": ("seminar.sample:main", "draw samples from a finished run"),
-    "evaluate": ("seminar.evaluate:main", "how good a run is: toys against the exact law; images by bits/dim, FID, KID, copies: RUN"),
+    "evaluate": (
+        "seminar.evaluate:main",
+        "how good a run is: toys against the exact law; images by bits/dim, FID, KID, copies: RUN",
+    ),
     "render": ("seminar.render:main", "render lecture scenes: [WEEK] [--scene NAME] [--quality preview|lecture|4k]"),
     "figure": ("seminar.figure:main", "draw still pictures of claims: [topic.name or topic ...] [--out DIR] [--list]"),
     "demo": ("seminar.demo:main", "verify, train, draw and render once; ends with a table of what to look at"),

@@ -27,7 +27,7 @@ class Stock(nn.Module):
         self.model, self.unlabelled, self.chain = model, unlabelled, chain
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        timestep = (t if self.chain is None else _timestep(t, self.chain)).to(x).expand(len(x))
+        timestep = (t if self.chain is None else step_of(t, self.chain)).to(x).expand(len(x))
         if label is None:
             if self.unlabelled is None:
                 return self.model(x, timestep).sample
@@ -35,7 +35,7 @@ class Stock(nn.Module):
         return self.model(x, timestep, class_labels=label).sample
 
 
-def _timestep(t: Tensor, T: int) -> Tensor:
+def step_of(t: Tensor, T: int) -> Tensor:
     """T t - 1; the whole number itself where t is k/T to within its rounding, so that an export says the same."""
     timestep = T * t - 1
     whole = timestep.round()

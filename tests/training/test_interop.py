@@ -22,7 +22,7 @@ from diffusion import grids, sampling, schedules, solvers
 from seminar.main import main
 from training import recipes, run_folder, runs, tensor_file
 from training.interop import chain
-from training.interop.export import export
+from training.interop.export import export, stock
 from training.interop.importing import import_folder
 from training.loop import train
 from training.streams import Streams
@@ -222,6 +222,40 @@ def test_an_export_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixt
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
 
 
+# --- our tables inside stock pipelines --------------------------------------------------------------------------------
+
+ANY = [
+    ("ddpm", {}),
+    ("ddim", {"preconditioning": "unit", "std": 0.75, "parameterization": "eps"}),
+    ("heun", {"preconditioning": "unit", "std": 0.5, "schedule": "flow", "parameterization": "velocity"}),
+    ("dpmpp_2m", {"preconditioning": "unit", "std": 0.5, "schedule": "ve", "parameterization": "x0"}),
+    ("euler", {"preconditioning": "edm", "std": 0.5, "schedule": "edm", "parameterization": "x0"}),
+    ("ddim", {"preconditioning": "edm", "std": 0.5, "schedule": "cosine", "parameterization": "x0"}),
+]
+
+
+@pytest.mark.parametrize("solver, settings", ANY)
+def test_tables_are_a_scheduler(tmp_path: Path, solver: str, settings: dict[str, Any]) -> None:
+    from training.interop.table_scheduler import TableScheduler, of_recipe
+
+    trained = runs.load(finished(tmp_path / "run", classes=10, **settings))
+    of_recipe(trained.recipe, solver).save_pretrained(tmp_path / "scheduler")  # type: ignore[arg-type]
+    scheduler = TableScheduler.from_pretrained(tmp_path / "scheduler")
+    pipeline = quiet(diffusers.ConsistencyModelPipeline(stock(trained.network), scheduler))
+    labels, steps = torch.tensor([0, 9, 10]), 5
+    for _ in range(2):  # a scheduler is used again
+        generator = torch.Generator().manual_seed(3)
+        drawn = pipeline(
+            3, class_labels=labels.tolist(), num_inference_steps=steps, generator=generator, output_type="pt"
+        )
+    table = trained.sampler(solver, steps).coefficients
+    x, generator = noise()
+    denoiser = trained.task.denoiser(trained.network, labels)  # type: ignore[call-arg]
+    near(drawn.images, as_stock(sampling.sample(denoiser, table, x * scheduler.init_noise_sigma, generator)), FLOAT32)
+    with pytest.raises(ValueError, match="set_timesteps"):
+        scheduler.step(x, scheduler.timesteps[-1], x)
+
+
 # --- import -----------------------------------------------------------------------------------------------------------
 
 
@@ -254,7 +288,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture
-def stock(pipeline: Any, tmp_path: Path) -> Path:
+def checkpoint(pipeline: Any, tmp_path: Path) -> Path:
     pipeline.save_pretrained(tmp_path / "stock")
     return tmp_path / "stock"
 
@@ -270,31 +304,31 @@ def stock(pipeline: Any, tmp_path: Path) -> Path:
     ],
 )
 def test_an_import_draws_the_stock_samplers_samples(
-    pipeline: Any, stock: Path, tmp_path: Path, settings: dict[str, Any]
+    pipeline: Any, checkpoint: Path, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     scheduler = diffusers.DDPMScheduler(timestep_spacing="trailing", **settings)
-    scheduler.save_pretrained(stock / "scheduler")
-    trained = runs.load(import_folder(stock, tmp_path / "run").path)
+    scheduler.save_pretrained(checkpoint / "scheduler")
+    trained = runs.load(import_folder(checkpoint, tmp_path / "run").path)
     grid = grids.trailing(scheduler.config.num_train_timesteps, 7)
     ours = sampling.sample(trained.denoiser, solvers.ddpm(trained.schedule, grid), *noise())
     near(stock_samples(pipeline.unet, scheduler, 7), ours, FLOAT32)
 
 
-def test_an_import_samples_and_teaches(stock: Path, tmp_path: Path) -> None:
+def test_an_import_samples_and_teaches(checkpoint: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert main(["import", str(stock), "--out", str(run), "--data", "digits"]) == 0
+    assert main(["import", str(checkpoint), "--out", str(run), "--data", "digits"]) == 0
     assert main(["sample", str(run), "--n", "4", "--steps", "3", "--out", str(tmp_path / "x.png")]) == 0
     reflow = recipes.find("distill.reflow")
     student = recipes.change(reflow, teacher=str(run), pairs=8, pair_steps=2, steps=1, batch=4)
     assert train(student, out=tmp_path / "student", quiet=True).finished
 
 
-def test_a_model_alone_needs_a_scheduler(stock: Path, tmp_path: Path) -> None:
+def test_a_model_alone_needs_a_scheduler(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--scheduler FOLDER"):
-        import_folder(stock / "unet", tmp_path / "run")
-    run = import_folder(stock / "unet", tmp_path / "run", scheduler=stock / "scheduler")
+        import_folder(checkpoint / "unet", tmp_path / "run")
+    run = import_folder(checkpoint / "unet", tmp_path / "run", scheduler=checkpoint / "scheduler")
     with pytest.raises(ValueError, match="holds a run"):
-        import_folder(stock, tmp_path / "run")
+        import_folder(checkpoint, tmp_path / "run")
     with pytest.raises(ValueError, match="import it with --data"):
         runs.load(run.path).task.batch(1, Streams(0, 0))
 
@@ -355,10 +389,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_bad_folders_are_one_line(stock: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
+def test_bad_folders_are_one_line(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
     spoil, told = BAD[what]
-    spoil(stock)
-    assert main(["import", str(stock), "--out", str(tmp_path / "run")]) == 2
+    spoil(checkpoint)
+    assert main(["import", str(checkpoint), "--out", str(tmp_path / "run")]) == 2
     line = capsys.readouterr().err
     assert told in line and line.count("\n") == 1
     assert not (tmp_path / "run").exists() and not Path("/tmp/seminar-payload-ran").exists()

@@ -16,6 +16,7 @@ often; its classifier-free guidance, if any, goes into the student's weights (Me
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,6 @@ class Student:
 
     def __init__(self, recipe: DistillRecipe, teacher: Trained) -> None:
         self.recipe, self.teacher = recipe, teacher
-        if isinstance(teacher.task, Prepared):
-            teacher.task.prepare(teacher.folder)
         self.data: Recipe = teacher.task.data if isinstance(teacher.task, Distilled) else teacher.recipe
         self.schedule, self.std, self.shape = teacher.schedule, teacher.std, teacher.task.shape
         self.classes = teacher.task.classes if isinstance(teacher.task, Conditional) else 0
@@ -67,11 +66,18 @@ class Student:
     def facts(self) -> dict[str, Any]:
         """The teacher's recipe and weights, and what its data depend on."""
         weights = hashlib.sha256(self.teacher.folder.ema.read_bytes()).hexdigest()
-        return self.teacher.task.facts() | {"teacher": f"{recipes.fingerprint(self.teacher.recipe)} {weights}"}
+        return self.lessons.facts() | {"teacher": f"{recipes.fingerprint(self.teacher.recipe)} {weights}"}
 
     def batch(self, n: int, streams: Streams) -> Batch:
         """The teacher's own."""
-        return self.teacher.task.batch(n, streams)
+        return self.lessons.batch(n, streams)
+
+    @functools.cached_property
+    def lessons(self) -> Generative:
+        """The teacher's task with all that it was trained on: samplers of a student need nothing of that."""
+        if isinstance(self.teacher.task, Prepared):
+            self.teacher.task.prepare(self.teacher.folder)
+        return self.teacher.task
 
     def network(self) -> nn.Module:
         """The teacher's network, with its weights."""

@@ -1,12 +1,13 @@
 # make demo    install what is missing, then see the whole suite at work
 # make test    everything: lint, types, proofs, code, worlds, tests
 # make check   the fast loop: lint, types, imports, quick tests
+# make gpu     on a CUDA machine: verified functions, training, quality and sampling there; writes docs/gpu.md
 
 SHELL := /bin/bash
 BIN := .venv/bin
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: demo test check lint venv clean
+.PHONY: demo test check gpu lint venv clean
 
 demo: venv
 	@$(BIN)/seminar demo
@@ -19,6 +20,9 @@ test: venv lint
 
 check: venv lint
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+
+gpu: venv
+	@$(BIN)/python -m benchmarks.gpu
 
 lint: venv
 	@echo "== lint, types, imports"

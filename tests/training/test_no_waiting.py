@@ -21,7 +21,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from training import recipes, streams
+from diffusion.sampling import sample
+from training import recipes, sampling, streams
 from training.families.toy import Toy
 from training.recipes import Recipe
 from training.state import State
@@ -172,6 +173,20 @@ def test_images(settings: dict[str, Any]) -> None:
 
 def test_classifier() -> None:
     step(recipes.change(recipes.find("classifier.digits"), **SMALL, channels=(4,), features=4))
+
+
+@pytest.mark.parametrize("settings", [{}, {"classes": 10}, {"schedule": "edm", "parameterization": "x0"}], ids=str)
+@pytest.mark.parametrize("solver", ["ddim", "heun", "dpmpp_2m"])
+def test_sampling_with_times_on_the_device(solver: str, settings: dict[str, Any]) -> None:
+    """What a CUDA graph can hold."""
+    task: Any = build(recipes.change(recipes.find("images.digits-unet"), **UNET | settings))
+    table = sampling.table(task.schedule, solver, 3, 0.99, task.std)
+    object.__setattr__(table, "times", table.times.to(META))  # a table looks at its times when it is made
+    denoiser, x = task.denoiser(task.network().to(META)), torch.zeros(2, *task.shape, device=META)
+    with torch.no_grad():
+        sample(denoiser, table, x)
+        with Watch(), Numbers():
+            assert sample(denoiser, table, x).shape == x.shape
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from diffusion.binding import unproved
-from diffusion.schedules import Schedule
+from diffusion.schedules import Schedule, resident
 from diffusion.solvers import Table
 from diffusion.types import Denoiser
 
@@ -43,7 +43,7 @@ def sample(
     start = x = x if held else x.clone()
     states = [x]
     history: tuple[Tensor, ...] = ()
-    for i, (t, row) in enumerate(zip(table.times[:-1].to(x.device).unbind(), table.rows, strict=True)):
+    for i, (t, row) in enumerate(zip(resident(table.times, x.device)[:-1].unbind(), table.rows, strict=True)):
         history = (_predict(denoiser, x, t), *history[: table.denoised.shape[1] - 1])
         x = start * row.state if held or row.inner else start.mul_(row.state)
         for k, coefficient in row.denoised:

@@ -487,14 +487,14 @@ def discrete_alpha(t: Tensor, alpha_bar: Tensor) -> Tensor:
     """sqrt of the table [T + 1] at t, linear between its entries: alpha from alpha_bar, sigma from 1 - alpha_bar."""
     step = _step(t, alpha_bar)
     weight = t.double() * (len(alpha_bar) - 1) - step
-    table = _on(t.device, alpha_bar)
+    table = resident(alpha_bar, t.device)
     return torch.lerp(table[step], table[step + 1], weight).sqrt().to(t.dtype)
 
 
 @unproved("a difference quotient of a table")
 def discrete_slope(t: Tensor, alpha_bar: Tensor) -> Tensor:
     """Time derivative of the table [T + 1] at t."""
-    return (_on(t.device, alpha_bar).diff()[_step(t, alpha_bar)] * (len(alpha_bar) - 1)).to(t.dtype)
+    return (resident(alpha_bar, t.device).diff()[_step(t, alpha_bar)] * (len(alpha_bar) - 1)).to(t.dtype)
 
 
 @unproved("a difference quotient of a table")
@@ -504,8 +504,9 @@ def discrete_alpha_dot(t: Tensor, alpha_bar: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _on(device: torch.device, table: Tensor) -> Tensor:
-    """The table on a device: copied once, for a copy makes an accelerator wait."""
+@unproved("a copy")
+def resident(table: Tensor, device: torch.device) -> Tensor:
+    """The table on a device, copied there once, as a copy makes an accelerator wait. Not to be written into."""
     return table.to(device)
 
 

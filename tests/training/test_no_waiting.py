@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,9 +23,10 @@ from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusion.sampling import sample
-from training import recipes, sampling, streams
+from training import draw, loop, recipes, sampling, streams
 from training.families.toy import Toy
 from training.recipes import Recipe
+from training.run_folder import RunFolder
 from training.state import State
 from training.task import Task, build
 
@@ -131,6 +133,34 @@ def step(recipe: Recipe, task: Task | None = None) -> None:
                 watched.enter_context(Numbers())
             trained.advance(k, 1e-3, shares)
     assert next(iter(trained.network.parameters())).device == META
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draw, "samples", lambda *_: None)
+        loop.train(recipes.change(recipes.find("toy.ring"), **SMALL | {"width": 8, "depth": 1}), folder, quiet=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name, settings",
+    [
+        ("distill.progressive", {}),
+        ("distill.consistency", {}),
+        ("distill.consistency", {"from_data": True}),
+        ("distill.reflow", {"pairs": 8}),
+        ("distill.reflow", {"pairs": 0}),
+    ],
+    ids=str,
+)
+def test_distillation(teacher: Path, tmp_path: Path, name: str, settings: dict[str, Any]) -> None:
+    recipe = recipes.change(recipes.find(name), teacher=str(teacher), **SMALL | settings)
+    task: Any = build(recipe)
+    if hasattr(task, "prepare"):
+        task.prepare(RunFolder(tmp_path, recipe, 0))
+    step(recipe, task)
 
 
 KINDS = ("eps", "x0", "v", "score", "velocity")

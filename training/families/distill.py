@@ -182,7 +182,9 @@ class Progressive(Follower):
     def loss(self, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
         """Over the student's steps, equally likely, each from the law of x_t at its start."""
         x_0 = batch[0]
-        times = self.grid[:: 2 ** self.recipe.round_of(streams.step)].to(x_0.device)  # of the round's teacher
+        times = schedules.resident(self.grid, x_0.device)[
+            :: 2 ** self.recipe.round_of(streams.step)
+        ]  # of the round's teacher
         chosen = torch.randint(len(times) // 2, (len(x_0),), generator=streams("time"), device=x_0.device)
         t, u, s = (times[2 * chosen + k] for k in range(3))
         x_t, labels = noised(x_0, self.schedule.alpha(t), self.schedule.sigma(t), streams), self.labels(batch, streams)
@@ -229,7 +231,7 @@ class Consistency(Follower):
     def loss(self, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
         """Over the grid's neighbours, equally likely."""
         x_0 = batch[0]
-        levels = self.levels.to(x_0.device)
+        levels = schedules.resident(self.levels, x_0.device)
         upper = torch.randint(1, len(levels), (len(x_0),), generator=streams("time"), device=x_0.device)
         level, h = levels[upper], levels[upper] - levels[upper - 1]
         labels = self.labels(batch, streams)
@@ -247,7 +249,7 @@ class Consistency(Follower):
         """(x, sigma) -> x_0, at alpha = 1 and a level of the grid, by a denoiser of the schedule's (x_t, t)."""
 
         def estimate(x: Tensor, level: Tensor) -> Tensor:
-            levels, times = self.levels.to(x.device), self.times.to(x.device)
+            levels, times = (schedules.resident(table, x.device) for table in (self.levels, self.times))
             t = times[torch.bucketize(level, (levels[1:] + levels[:-1]) / 2)]
             return denoise(per_sample(self.schedule.alpha(t), x) * x, t)
 

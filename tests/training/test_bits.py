@@ -232,6 +232,20 @@ def test_the_chains_bits_bound_those_of_the_bins() -> None:
     assert bool((of_the_chain(x, 0.999**2, 256) > exact_bits)[inner].all())
 
 
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_the_chain_begins_at_the_width_of_a_bin(name: str) -> None:
+    """Or where the network begins; there the exact bound is within 0.1 of the bins' own bits, far below it is not."""
+    schedule = SCHEDULES[name]()
+    first = bits.first_time(schedule, 1e-6)
+    ratio = math.exp(-float(schedule.half_log_snr(torch.tensor(first).double())))
+    assert ratio == pytest.approx(2 / 255, rel=1e-6) if name != "ve" else (first == 1e-6 and ratio > 2 / 255)
+    assert bits.first_time(schedule, 0.5) == 0.5
+    x = images(16, 256).clamp(-0.9, 0.9).mul(127.5).add(127.5).round().div(127.5).sub(1)
+    mass = ndtr((x.double().numpy() + 1 / 255) / STD) - ndtr((x.double().numpy() - 1 / 255) / STD)
+    bound, fine = (float(of_the_chain(x, 1 / (1 + r**2), 256).mean()) for r in (ratio, 3e-4))
+    assert 0 < bound + np.log2(mass).mean() < 0.1 < 2 < fine + np.log2(mass).mean()
+
+
 def _times_reversed(chain: bits.Chain) -> None:
     chain.times = chain.times.flip(0)
 

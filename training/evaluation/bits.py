@@ -1,13 +1,15 @@
 r"""Bits per dimension of images by a trained denoiser: what coding a pixel would take with the model, by two bounds.
 
-**Variational.** A chain of T noise levels from `earliest` to `latest`, equally far apart in log(alpha/sigma), of
-Gaussian steps, with a discretised Gaussian decoder at its end: `ddpm.variational_bound`, in nats of the levels
-themselves. The bound is that of a variance-preserving chain; x_t of any schedule is one, scaled:
+**Variational.** A chain of T noise levels up to `latest`, equally far apart in log(alpha/sigma), of Gaussian steps,
+with a discretised Gaussian decoder at its end: `ddpm.variational_bound`, in nats of the levels themselves. The bound is
+that of a variance-preserving chain; x_t of any schedule is one, scaled:
 
     y = x_t / s = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps,      s^2 = alpha^2 + sigma^2,  alpha_bar = (alpha/s)^2
 
-Each step has the best one variance for all pixels, `ddpm.optimal_variance`, from the denoiser's mean squared error
-there; on images of training, so that on others the bound stays one.
+It begins where sigma/alpha is the width of a bin (`first_time`): from noise far below it each pixel pays the log of
+width/sigma for where in its bin the noise has put it, which says nothing of the image; Ho et al. begin at 0.01, bins
+being 0.008 wide. Each step has the best one variance for all pixels, `ddpm.optimal_variance`, from the denoiser's mean
+squared error there; on images of training, so that on others the bound stays one.
 
 **By the flow.** The probability-flow ODE has a density, so the levels are first spread over their bins: with u uniform
 in [-1/2, 1/2]^d and b the width of a bin, Jensen's inequality gives
@@ -36,11 +38,18 @@ LEVELS = 256
 TOLERANCE = 1e-3  # of the ODE: a trained network's bits move by 0.002 from here to 1e-4, its cost doubles
 
 
+def first_time(schedule: Schedule, earliest: float, width: float = pixels.BIN) -> float:
+    """The time at which sigma/alpha is the width of a bin; `earliest`, where a network has begun to learn, if later."""
+    wanted = -math.log(width)
+    finest = float(schedule.half_log_snr(torch.tensor(earliest, dtype=torch.float64)))
+    return earliest if finest <= wanted else float(schedule.time_of(torch.tensor(wanted, dtype=torch.float64)))
+
+
 class Chain:
     """A denoiser under a schedule as a variance-preserving chain of flat points, for `ddpm.variational_bound`."""
 
-    def __init__(self, schedule: Schedule, T: int, earliest: float, latest: float) -> None:
-        self.times = grids.log_snr(schedule, T - 1, latest, earliest).flip(0)
+    def __init__(self, schedule: Schedule, T: int, first: float, latest: float) -> None:
+        self.times = grids.log_snr(schedule, T - 1, latest, first).flip(0)
         alpha, sigma = schedule.alpha(self.times), schedule.sigma(self.times)
         self.scale = torch.hypot(alpha, sigma)
         self.alpha_bar = torch.cat([alpha.new_ones(1), (alpha / self.scale) ** 2])

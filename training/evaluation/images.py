@@ -229,8 +229,8 @@ def _has_flow(subject: Subject) -> bool:
 
 def _bits(subject: Subject, settings: Settings, n: int, work: _Work) -> Bits:
     trained, device = subject.trained, subject.device
-    ends = trained.earliest, trained.latest
-    chain = bits.Chain(trained.schedule, settings.chain, *ends)
+    first = bits.first_time(trained.schedule, trained.earliest)
+    chain = bits.Chain(trained.schedule, settings.chain, first, trained.latest)
     chosen = subject.some(subject.learned, FITTED, "fitted")
     work.begin("bits/dim, the chain's variances")
     generator = Streams(settings.seed, 0, device=device)("variances")

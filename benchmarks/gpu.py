@@ -1,7 +1,8 @@
 """Everything that is to be seen on a CUDA machine, in one go: python -m benchmarks.gpu     (writes docs/gpu.md)
 
     agreement    every bound function, its arguments on the device, against its proved formula at 50 digits, in float64
-                 and float32, gradients too: verify's own points, references and bounds (verify/agreement.py)
+                 and float32, gradients too: verify's own points, references and bounds (verify/agreement.py). They are
+                 made for exp, log, ... right to 1 ulp; a GPU's are right to 2 or so, and may take 4 times as much
     gaussian     DDIM with the exact denoiser of N(0, std^2) against its gain in closed form, the product of the cosines
                  of its steps' angles: in float32, and with a denoiser rounded to bf16
     training     benchmarks/training.py, with MFU, in float32 and bf16
@@ -35,6 +36,7 @@ COMMAND = "python -m benchmarks.gpu"
 STEPS = 50
 TRAINED, BITS, RATIO = 300.0, 3.6, 20.0  # seconds; wanted at most: bits/dim, FID over that of held-out images
 STDS = (0.5, 1.0, 4.0)
+ALLOWED = {"cpu": 1.0, "cuda": 4.0}  # of the bounds of verify/agreement.py
 
 
 @dataclass
@@ -78,7 +80,9 @@ def agreement(plan: Plan) -> Part:
     from verify.agreement import cases, judge
     from verify.bindings import DIFFUSION, formula_of, in_module
 
-    part = Part("Verified functions on the device", "every function agrees, in float64 and float32, with its gradient",
+    allowed = ALLOWED[plan.device.type]
+    part = Part("Verified functions on the device",
+                f"every function and its gradient within {allowed:g} of verify's bounds, in float64 and float32",
                 ("module", "functions", "comparisons", "agree", "worst, of what is allowed"))  # fmt: skip
     for path in session.files():
         session.load(path)
@@ -93,15 +97,23 @@ def agreement(plan: Plan) -> Part:
         ]
         if not found:
             continue
-        agrees = [verdict for verdict in found if verdict.status == "agrees"]
+        agrees = [verdict for verdict in found if worst(verdict) <= allowed]
         refused += [
             f"{verdict.claim} ({verdict.dtype}): {verdict.status}" for verdict in found if verdict not in agrees
         ]
-        worst = max(verdict.worst_bound for verdict in found)
-        part.rows.append((stem, str(len(found) // 2), str(len(found)), str(len(agrees)), f"{worst:.2f}"))
+        part.rows.append(
+            (stem, str(len(found) // 2), str(len(found)), str(len(agrees)), f"{max(map(worst, found)):.2f}")
+        )
     part.rows += [("refused", "", "", "", words) for words in refused]
     part.met = not refused
     return part
+
+
+def worst(verdict: Any) -> float:
+    """A verdict's largest error in units of what verify allows."""
+    from verify.agreement import STABLE
+
+    return max(verdict.worst_bound, verdict.worst_condition / STABLE, verdict.gradient or 0.0)
 
 
 def gaussian(plan: Plan) -> Part:

@@ -503,10 +503,14 @@ def discrete_alpha_dot(t: Tensor, alpha_bar: Tensor) -> Tensor:
     return discrete_slope(t, alpha_bar) / (2 * discrete_alpha(t, alpha_bar))
 
 
-@lru_cache(maxsize=16)
 @unproved("a copy")
 def resident(table: Tensor, device: torch.device) -> Tensor:
     """The table on a device, copied there once, as a copy makes an accelerator wait. Not to be written into."""
+    return table.to(device) if table.device == device or torch.compiler.is_compiling() else _copied(table, device)
+
+
+@lru_cache(maxsize=16)
+def _copied(table: Tensor, device: torch.device) -> Tensor:
     return table.to(device)
 
 

@@ -169,6 +169,21 @@ class _Work:
             self.progress(self.stage, self.done, self.total)
 
 
+class _Budget:
+    """Work of a length that is not known, told as a length that is: a call and its way back count as two."""
+
+    def __init__(self, work: _Work, left: int) -> None:
+        self.work, self.left = work, left
+
+    def __call__(self, n: int) -> None:
+        step = min(2 * n, self.left)
+        self.left -= step
+        self.work(step)
+
+    def close(self) -> None:
+        self.work(self.left)
+
+
 def _folder(run: Path, settings: Settings, again: bool) -> Path:
     """Where the report goes: nothing that is there is written over, but what an interrupted evaluation has left."""
     first = path = run / "evaluation" / settings.fingerprint()
@@ -247,11 +262,12 @@ def _bits(subject: Subject, settings: Settings, n: int, work: _Work) -> Bits:
             found["chain"] += chain.bits(subject.denoiser(labels, work), Sigma, x, streams("chain")).tolist()
         if _has_flow(subject):
             work.begin("bits/dim by the flow")
-            denoiser = subject.denoiser(labels, lambda _: work(0))
+            budget = _Budget(work, FLOW_CALLS * len(part))
+            denoiser = subject.denoiser(labels, budget)
             found["flow"] += bits.by_flow(
                 denoiser, trained.schedule, x, streams("flow"), trained.earliest, trained.std
             ).tolist()
-            work(FLOW_CALLS * len(part))
+            budget.close()
     flow = estimate(found["flow"]) if found["flow"] else None
     return Bits(len(indices), estimate(found["chain"]), flow)
 

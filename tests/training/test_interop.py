@@ -314,6 +314,13 @@ def test_an_import_draws_the_stock_samplers_samples(
     near(stock_samples(pipeline.unet, scheduler, 7), ours, FLOAT32)
 
 
+def test_a_silent_config_means_the_stock_defaults(pipeline: Any, checkpoint: Path, tmp_path: Path) -> None:
+    (checkpoint / "scheduler/scheduler_config.json").write_text('{"_class_name": "DDPMScheduler"}')
+    trained = runs.load(import_folder(checkpoint, tmp_path / "run").path)
+    ours = sampling.sample(trained.denoiser, solvers.ddpm(trained.schedule, grids.leading(1000, 7)), *noise())
+    near(stock_samples(pipeline.unet, diffusers.DDPMScheduler(), 7), ours, FLOAT32)
+
+
 def test_an_import_samples_and_teaches(checkpoint: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert main(["import", str(checkpoint), "--out", str(run), "--data", "digits"]) == 0

@@ -66,7 +66,7 @@ def _exportable(recipe: Recipe) -> DenoisingRecipe:
         return recipe
     if isinstance(recipe, DistillRecipe):
         raise ValueError(f"{recipe.name} is distilled: it is made for a sampler of its own, which no stock one is")
-    raise ValueError(f"{recipe.name} has no network of diffusers: runs of images and of latents have")
+    raise ValueError(f"{recipe.name} is no denoiser with a network of diffusers: those of images and of latents are")
 
 
 def pipeline_of(recipe: DenoisingRecipe) -> str | None:

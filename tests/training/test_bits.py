@@ -162,6 +162,7 @@ class Normed(nn.Module):
         return self.layers(x)
 
 
+@pytest.mark.slow
 def test_traces_of_convolutional_networks() -> None:
     """Without gradients, one probe as well as all axes; both at once agree with the axes' sum on average."""
     torch.manual_seed(0)

@@ -46,6 +46,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(tmp_path_factory.mktemp("images") / "told", classes=10, parameterization="eps")
 
 
+@pytest.mark.slow
 def test_everything_at_once(run: Path, eye: str) -> None:
     seen: list[tuple[int, int]] = []
     said: list[str] = []
@@ -193,6 +194,7 @@ def test_settings_that_mean_nothing(settings: dict[str, Any]) -> None:
         Settings(**settings)
 
 
+@pytest.mark.slow
 def test_the_command(run: Path, eye: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--n", "24", "--bits-n", "2", "--chain", "2", "--calls", "2", "3", "--features", eye]
     assert main(["evaluate", *small, str(run)]) == 0  # the classifier's folder comes first, and is not the run
@@ -203,6 +205,7 @@ def test_the_command(run: Path, eye: str, tmp_path: Path, capsys: pytest.Capture
     assert "of 300 test images right" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_commands_refusals(run: Path, eye: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toy = recipes.change(recipes.find("toy.ring"), steps=1, batch=8, width=4, depth=1)
     ring = str(loop.train(toy, tmp_path / "ring", quiet=True).folder)

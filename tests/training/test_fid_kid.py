@@ -81,6 +81,7 @@ def drawn_kids(estimator, draws: int, n: int, m: int, seed: int = 0) -> Tensor:
 EXACT = 3 * 0.3**2 + 3 * (1.09 - 1.44) ** 2 + 0.927**2
 
 
+@pytest.mark.slow
 def test_kid_is_unbiased() -> None:
     """1000 draws of 6 and 8 points; within 6 standard errors: false fail 2e-9 were the mean Gaussian."""
     values = drawn_kids(lambda a, b: kid.kid(a, b).mean, 1000, 6, 8)
@@ -98,6 +99,7 @@ def test_a_biased_kid_would_be_seen() -> None:
     assert float(values.mean()) - EXACT > 6 * float(values.std()) / math.sqrt(len(values))
 
 
+@pytest.mark.slow
 def test_the_limits_of_kid_hold_the_truth() -> None:
     """95 % limits at 60 points: in 200 draws more than 85 %, from which a coverage of 95 % is 6.5 sigma away."""
     x, y = 0.3 + normals(200, 60, 1, seed=5), 1.2 * normals(200, 60, 1, seed=6)

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from diffusion.likelihood import log_likelihood
-from diffusion.types import Denoiser
 from diffusion.schedules import Schedule
+from diffusion.types import Denoiser
 from toy import energy, sliced, worlds
 from toy.estimate import Estimate, estimate
 from toy.world import World

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from training.autoencoders import Autoencoding
 from training.data import pixels
 from training.families.latent import LATENTS, Latent
 from training.interop.export import export
-from training.loop import train
+from training.loop import resume, train
 from training.runs import Trained
 from training.streams import Streams
 from training.task import build
@@ -135,6 +136,27 @@ def test_facts_name_the_autoencoder(dit: Path, autoencoder: Path, tmp_path: Path
         assert task.facts()["autoencoder"] != facts["autoencoder"] and task.facts()["latents"] == facts["latents"]
     finally:
         file.write_bytes(kept)
+
+
+def test_a_resumed_latent_run_ends_in_the_same_bits(autoencoder: Path, tmp_path: Path) -> None:
+    run = trained(autoencoder, "latent.unet", tmp_path / "run", **UNET, save_every=1)
+    whole = {name: (run / name).read_bytes() for name in ("weights.safetensors", "ema.safetensors")}
+    for name in whole:
+        (run / name).unlink()
+    shutil.rmtree(run / "checkpoints" / "step-00000002")
+    outcome = resume(run, quiet=True)
+    assert (outcome.start, outcome.step) == (1, 2)
+    assert whole == {name: (run / name).read_bytes() for name in whole}
+
+
+def test_a_resumed_run_refuses_another_autoencoder(autoencoder: Path, tmp_path: Path) -> None:
+    shutil.copytree(autoencoder, tmp_path / "code")
+    run = trained(tmp_path / "code", "latent.unet", tmp_path / "run", **UNET, save_every=1)
+    (run / "ema.safetensors").unlink()
+    file = tmp_path / "code" / "ema.safetensors"
+    tensor_file.write(file, {name: t + 1e-3 for name, t in tensor_file.read(file).items()})
+    with pytest.raises(ValueError, match="autoencoder"):
+        resume(run, quiet=True)
 
 
 def decoded(task: Latent, z: Tensor) -> Tensor:

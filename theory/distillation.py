@@ -237,14 +237,15 @@ def consistency_gaussian():
 
 # ------------------------------------------------------------------------------------- consistency, trained on pairs
 
-law = function("k", kind="density")  # of the pair's noise eps given x: by Bayes, up to a constant, which cancels
+law = function("k", kind="density")  # of the pair's noise eps given x
+evidence = positive("c")  # p(x), which Bayes' joint law of noise and x carries, and which cancels
 g = function("f")  # f(x, sigma), and f(x, sigma, theta) where its weight theta moves
 held, eps = real("theta_0 eps")
 
 
 def given_x(e: Expr) -> Expr:
     """Its mean over eps given x = x_0 + sigma eps."""
-    return integral(law(eps) * e, eps) / integral(law(eps), eps)
+    return integral(evidence * law(eps) * e, eps) / integral(evidence * law(eps), eps)
 
 
 mean_noise = given_x(eps)  # the ODE's slope: E[eps | x] = -sigma score

@@ -2,7 +2,7 @@
 
 A definition is a plain function of the theory that writes an expression (`log_normal`, `drift`, `covariance`, ...). A
 mutant swaps its code for a broken one, in a process of its own, and puts the claims that call it to the judges until
-one is refuted. A definition that no claim notices is not held down by anything.
+one is refuted. A definition is not held down by anything if some claim says something else with it and all still pass.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from diffusion.binding import Binding
-from theory.proof import CLAIMS, Claim, Derivation, session
-from theory.proof.claims import read
+from theory.proof import CLAIMS, Claim, Derivation, check, session
+from theory.proof.claims import read, renamed
+from theory.proof.judges import PROVED, REFUTED
 from theory.proof.mutants import changed_steps, refuted
 from theory.proof.numeric import is_quadrature
 from verify.code_mutants import Mutant, mutants
@@ -78,19 +79,21 @@ def _in_child(work: Callable[[], tuple[str, str]]) -> tuple[str, str]:
 
 def _fate(mutant: Mutant, function: Any, users: list[tuple[Claim, Derivation]]) -> tuple[str, str]:
     function.__code__ = mutant.run.__code__
-    changed, malformed = [], ""
+    changed, undecided = [], ""
     for claim, before in users:
         try:
             after = read(claim)
         except ValueError as error:  # the broken definition makes a line say nothing, or divide by zero
-            malformed = malformed or f"{claim.id}: {error}"
+            undecided = undecided or f"{claim.id}: {error}"
             continue
         if (steps := changed_steps(before, after)) is None:
-            malformed = malformed or f"{claim.id}: the derivation has another shape"
+            undecided = undecided or f"{claim.id}: the derivation has another shape"
         elif steps:
             changed.append(claim.id)
-            if refuted(claim, steps):
+            if refuted(claim, steps) or (status := check(renamed(claim, after)).status) == REFUTED:
                 return "killed", claim.id
-    if malformed:
-        return "undecided", malformed
+            if status != PROVED:
+                undecided = undecided or f"{claim.id}: {status}"
+    if undecided:
+        return "undecided", undecided
     return ("survived", ", ".join(changed)) if changed else ("equivalent", "")

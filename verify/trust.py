@@ -20,7 +20,8 @@ from theory.proof.session import Outcome
 from verify.work import Progress, Unit, kept, perform
 
 FATES = ("killed", "equivalent", "undecided", "survived")
-ENGINE = (*sorted((cache.ROOT / "theory" / "proof").glob("*.py")), cache.ROOT / "verify" / "trust.py")
+ENGINE = tuple(sorted((cache.ROOT / "theory" / "proof").glob("*.py")))
+VERIFY = cache.ROOT / "verify"
 
 
 @dataclass
@@ -56,12 +57,13 @@ def run(
     units.sort(key=lambda unit: -outcomes[unit.name].seconds)
     if everything:
         theory = tuple(sorted((cache.ROOT / "theory").glob("*.py")))
-        aviary = (cache.ROOT / "verify" / "canaries.py", *sorted((cache.ROOT / "verify" / "aviary").glob("*.py")))
+        aviary = (VERIFY / "canaries.py", *sorted((VERIFY / "aviary").glob("*.py")))
+        breaker = VERIFY / "definition_mutants.py"
         from verify.definition_mutants import definitions
 
         units = [
             *(
-                Unit("definitions", f"{m}.{f}", "verify.tasks:definition_mutants", (m, f), (*theory, *ENGINE))
+                Unit("definitions", f"{m}.{f}", "verify.tasks:definition_mutants", (m, f), (*theory, *ENGINE, breaker))
                 for m, f in definitions()
             ),
             *(

@@ -30,6 +30,8 @@ def open_source(data: str, path: str, split: str, channels: int, size: int) -> S
     data     digits, fashion-mnist, cifar10, folder, parquet or hub:NAME
     path     where it lies; "": where it usually is
     split    train or test
+
+    It is opened once in a process: what is edited later is seen by the next one.
     """
     source = _open(data, path, split, channels, size)
     if len(source) == 0:

@@ -137,7 +137,7 @@ def _matrix(canaries: Mapping[str, Mapping[str, bool]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
     table.add_column("canary", no_wrap=True)
     for i, _ in enumerate(checkers):
-        table.add_column(str(i), justify="center")
+        table.add_column(str(i), justify="center", min_width=len(str(len(canaries))))
     for name, row in canaries.items():
         table.add_row(name, *(Text("·", style="dim") if row[c] else Text("X", style="bold red") for c in checkers))
     refused = [sum(row[c] for row in canaries.values()) for c in checkers]

@@ -208,7 +208,7 @@ def tilted_gaussian(mu_c: Tensor, c: Tensor, mu_u: Tensor, u: Tensor, w: Tensor)
 @formula("guidance.cfg_flow.sampled")
 def cfg_sampled_variance(s_c: Real, s_u: Real, w: Real) -> Real:
     """s_c^(2 w) s_u^(2 (1 - w)): what CFG's probability flow draws from pure noise."""
-    return s_u**2 * (s_c / s_u) ** (2 * w)
+    return (s_u * (s_c / s_u) ** w) ** 2  # squared last: (s_c / s_u)^(2 w) alone may overflow
 
 
 @formula("guidance.inpainting_mean.mean")

@@ -74,7 +74,7 @@ class Autoencoding:
                 block_out_channels=r.channels,
                 layers_per_block=r.layers,
                 latent_channels=r.latents,
-                norm_num_groups=math.gcd(32, *(c // 4 for c in r.channels)),
+                norm_num_groups=math.gcd(32, *r.channels, *(c // 4 for c in r.channels)),
                 sample_size=r.size,
                 mid_block_add_attention=r.attention,
             )

@@ -48,7 +48,8 @@ def distilled(folder: RunFolder, task: Distilled, network: nn.Module) -> Path:
     """samples.png: samples of a distilled run by its own sampler."""
     streams, sampler = Streams(folder.seed, folder.recipe.steps), task.sampler()
     n = POINTS if len(task.shape) == 1 else IMAGES
-    drawn = sampling.draw(task.denoiser(network), sampler, task.shape, n, streams("preview"))
+    device = next(network.parameters()).device
+    drawn = sampling.draw(task.denoiser(network), sampler, task.shape, n, streams("preview", device)).cpu()
     title = f"{folder.recipe.name}, {sampler.coefficients.name}, {len(sampler.coefficients)} steps"
     return task.picture(drawn, folder.path / "samples.png", title, streams("truth"))
 

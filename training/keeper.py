@@ -17,6 +17,8 @@ from training.speed import Meter, memory
 from training.state import State, whole
 from training.task import Task
 
+MACHINE = ("torch", "device", "threads", "processes", "distribution")  # facts that `--allow-inexact` lets differ
+
 
 class Keeper:
     """A run folder with a state that is saved to and restored from it; all processes call alike."""
@@ -36,8 +38,8 @@ class Keeper:
             nonlocal tensors
             step, found = 0, checkpoint.saved(self.folder.checkpoints)
             if found:
-                inexact = self.facts.keys() - {"recipe", "seed"} if allow_inexact else ()
-                needed = {name: fact for name, fact in self.facts.items() if name not in inexact}
+                forgiven = MACHINE if allow_inexact else ()
+                needed = {name: fact for name, fact in self.facts.items() if name not in forgiven}
                 step, tensors = checkpoint.load(found[-1], like, needed)
             durable.sweep(self.folder.path)
             durable.sweep(self.folder.checkpoints)
@@ -71,7 +73,7 @@ class Keeper:
                 file.write(run_folder.log_line(line))
 
         self._write("its log", append)
-        if math.isnan(self.loss):
+        if math.isnan(self.loss) and not self.state.optimization.searching():
             raise ValueError(
                 f"no step up to {step} had a finite loss and gradient since the last log line: {self.folder.advice()}"
             )

@@ -113,7 +113,7 @@ class Processes:
     def copy(self, tensor: Tensor) -> None:
         """Give every process the values of process 0."""
         if self.count > 1:
-            dist.broadcast(tensor, src=0)
+            dist.broadcast(tensor, src=0, group=self.hosts if tensor.device.type == "cpu" else None)
 
 
 class Vote:

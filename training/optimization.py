@@ -109,6 +109,10 @@ class Optimization:
         if self.scaling:
             self._rescale(broken)
 
+    def searching(self) -> bool:
+        """Whether skipped steps may be the loss scale still on its way down; the host waits for the device."""
+        return self.scaling and self.scale["scale"].item() >= 1
+
     def _rescale(self, broken: Tensor) -> None:
         good = torch.where(broken > 0, 0.0, self.scale["good_steps"] + 1)
         change = torch.where(broken > 0, 0.5, torch.where(good == GROWTH, 2.0, 1.0))

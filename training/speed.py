@@ -64,7 +64,9 @@ def memory(device: torch.device) -> float:
 
 
 def utilisation(state: State) -> float | None:
-    """MFU at one step a second (so MFU = this * steps a second), or None where the peak is unknown."""
+    """MFU at one step a second (MFU = this * steps a second); None where the peak is unknown or the network sharded."""
+    if any(hasattr(parameter, "full_tensor") for parameter in state.optimization.trained):
+        return None  # sharded: the others would have to take part in counting
     peak = peak_of(state.processes.device, state.recipe.precision)
     return None if peak is None else flops(state) / peak
 

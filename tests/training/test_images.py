@@ -331,6 +331,7 @@ def test_guidance_goes_from_unlabelled_to_labelled_and_on() -> None:
         ({"classes": 10}, [-1], 1.0, "expected 0 to 9"),
         ({"classes": 10}, None, 2.0, "guidance needs labels"),
         ({"classes": 10, "label_dropout": 0.0}, [1], 2.0, "no unguided model"),
+        ({"classes": 10, "label_dropout": 0.0}, None, 1.0, "no model without a label"),
     ],
 )
 def test_labels_that_can_not_be_asked_for(settings: Any, labels: Any, guidance: float, told: str) -> None:

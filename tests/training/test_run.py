@@ -174,6 +174,10 @@ def test_another_machine_is_refused_unless_allowed(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"threads = {threads}, here it is {threads + 1}"):
             loop.resume(folder, quiet=True)
         assert voucher["facts"]["threads"] == threads
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Toy, "facts", lambda self: {"data": "others"})  # no machine's doing, so never forgiven
+            with pytest.raises(ValueError, match="data = None, here it is 'others'"):
+                loop.resume(folder, quiet=True, allow_inexact=True)
         assert loop.resume(folder, quiet=True, allow_inexact=True).finished
     finally:
         torch.set_num_threads(threads)

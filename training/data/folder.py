@@ -23,20 +23,24 @@ def folder(path: str, split: str, channels: int, size: int) -> Source:
     root = Path(path)
     if not root.is_dir():
         raise ValueError(f"{path} is no folder" if root.exists() else f"{path} does not exist: expected a folder")
+    splits = [root]
     if (root / "train").is_dir() and (root / "test").is_dir():
+        splits = [root / "train", root / "test"]
         root = root / split
     elif split != "train":
         raise ValueError(f"{path} has no split {split!r}: expected subfolders train and test")
-    files = sorted(p for p in _below(root) if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    files = _images(root)
     if not files:
         raise ValueError(f"{root} holds no images ({', '.join(SUFFIXES)})")
     told, classes = None, 0
-    if all(len(file.relative_to(root).parts) > 1 for file in files):
-        names = [file.relative_to(root).parts[0] for file in files]
-        number = {name: i for i, name in enumerate(sorted(set(names)))}
-        told, classes = torch.tensor([number[name] for name in names]), len(number)
+    of_all = [file.relative_to(part).parts for part in splits for file in _images(part)]
+    if all(len(parts) > 1 for parts in of_all):
+        number = {name: i for i, name in enumerate(sorted({parts[0] for parts in of_all}))}  # alike in both splits
+        told, classes = torch.tensor([number[file.relative_to(root).parts[0]] for file in files]), len(number)
     return encoded([str(file) for file in files], lambda i: files[i].read_bytes(), channels, size, told, classes)
 
 
-def _below(root: Path) -> list[Path]:
-    return [Path(where) / name for where, _, names in os.walk(root) for name in names]
+def _images(root: Path) -> list[Path]:
+    """The image files below a folder, in the order of their names."""
+    files = [Path(where) / name for where, _, names in os.walk(root) for name in names]
+    return sorted(p for p in files if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))

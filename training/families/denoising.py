@@ -76,6 +76,8 @@ class Denoising:
         if labels is None:
             if guidance != 1:
                 raise ValueError(f"guidance = {guidance}: guidance needs labels")
+            if self.classes and not self.recipe.label_dropout:
+                raise ValueError("trained with label_dropout = 0, it has no model without a label: give one")
             return free
         if guidance != 1 and not self.recipe.label_dropout:
             raise ValueError(f"guidance = {guidance}: trained with label_dropout = 0, it has no unguided model")

@@ -64,7 +64,7 @@ class Toy:
 
     def preview(self, network: nn.Module, folder: RunFolder) -> Path:
         """samples.png in the run folder: what the network generates so far, beside the truth."""
-        return draw.samples(folder, self.recipe, self.schedule, self.std, self.denoiser(network))
+        return draw.samples(folder, self.recipe, self.schedule, self.std, self.denoiser(network.cpu()))
 
     def as_data(self, drawn: Tensor) -> Tensor:
         """The points themselves."""

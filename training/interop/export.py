@@ -98,6 +98,8 @@ def _notes(recipe: DenoisingRecipe, scheduler: str, config: chain.Config) -> lis
     if scheduler in chain.CHAINS and recipe.schedule not in chain.NAMED:
         steps = config["num_train_timesteps"]
         notes.append(f"{recipe.schedule} is exported as the chain of its values at t = k/{T}, k = 1 .. {steps}")
+        if steps < T:
+            notes.append(f"call the pipeline with num_inference_steps of at most {steps}")
     if scheduler == "EDMEulerScheduler" and recipe.schedule != "edm":
         notes.append(f"{recipe.schedule}: exported in x_t/alpha, at the levels sigma/alpha")
     if recipe.classes:

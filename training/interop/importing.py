@@ -112,7 +112,8 @@ def recipe_of(model: Config, scheduler: Config, classes: int | None) -> Imported
     if type(size) is not int:
         raise ValueError(f"sample_size = {size!r}: expected one number of pixels, for squares")
     architecture, table = _dit(model) if "DiT" in name else _unet(model)
-    classes = table if classes is None else classes
+    if classes is None:
+        classes = table - 1 if "DiT" in name else table  # a DiT's last label says 'not told'
     if not (classes in (table - 1, table) or ("DiT" in name and 0 <= classes < table)):
         raise ValueError(f"classes = {classes}: the model's table has {table} labels, one of which may say 'not told'")
     made = recipes.find("imported.diffusers")

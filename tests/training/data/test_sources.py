@@ -226,6 +226,15 @@ def test_a_folder_with_splits(tmp_path: Path) -> None:
     assert "no split 'test'" in refused("folder", tmp_path / "train", split="test")
 
 
+def test_a_class_has_one_number_in_both_splits(tmp_path: Path) -> None:
+    for place in ("train/cat", "train/dog", "train/fox", "test/cat", "test/fox"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "0.png").write_bytes(png(noise(4, 4, 3)))
+    for split, labels in (("train", [0, 1, 2]), ("test", [0, 2])):
+        source = opened("folder", tmp_path, split)
+        assert source.classes == 3 and source.labels(torch.arange(len(labels))).tolist() == labels
+
+
 def test_what_is_decoded_without_a_guess(tmp_path: Path) -> None:
     grey, colour = noise(4, 4), noise(4, 4, 3)
     (tmp_path / "0.png").write_bytes(png(np.dstack([colour, np.full((4, 4), 255, np.uint8)])))  # opaque alpha

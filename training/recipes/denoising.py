@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from training.recipes.base import Recipe
-from training.recipes.settings import Between, Count, Fraction, Interior, Natural, Parameterization, Positive, Weights
-from training.recipes.settings import Schedule as ScheduleName
+from training.recipes.noised import NoisedRecipe
+from training.recipes.settings import Between, Count, Fraction, Natural, Positive
 
 Real = Annotated[float, Between(-1e300, 1e300)]
 MOST_CLASSES = 1000  # DiT's table of labels is of this length; its entry 1000 says "not told"
 
 
 @dataclass(frozen=True)
-class DenoisingRecipe(Recipe):
+class DenoisingRecipe(NoisedRecipe):
     """What recipes of convolutional and transformer denoisers share, whatever they denoise.
 
     The first presets of each setting suit small grey images; `channels`, `attention` and `layers` mean
@@ -35,22 +34,15 @@ class DenoisingRecipe(Recipe):
     patch: Count = 2
     dropout: Fraction = 0.0
 
-    parameterization: Parameterization = "v"
-    schedule: ScheduleName = "cosine"
     preconditioning: Literal["none", "unit", "edm"] = "unit"  # what stands around the network: preconditioning.py
-    weights: Weights = "unit"
     std: Positive = 0.5  # of the data, as preconditioning and samplers take it (EDM's sigma_data)
 
     times: Literal["uniform", "chain", "lognormal", "logit_normal"] = "uniform"  # their law: times.py
     times_mean: Real = -1.2
     times_std: Positive = 1.2
-    earliest: Interior = 1e-3  # times are drawn between these two, and samplers run from the later one
-    latest: Interior = 0.998
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.earliest < self.latest:
-            raise ValueError(f"earliest = {self.earliest}, latest = {self.latest}: expected earliest < latest")
         if self.classes > MOST_CLASSES:
             raise ValueError(f"classes = {self.classes}: expected at most {MOST_CLASSES}")
         if self.preconditioning == "edm" and self.parameterization != "x0":

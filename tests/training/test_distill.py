@@ -20,6 +20,11 @@ from diffusion import ddim, schedules, solvers
 from diffusion.sampling import sample
 from toy import worlds
 from training import draw, evaluate, loop, optimization, recipes, runs, sampling, tensor_file
+from training.distillation import reflow
+from training.distillation.consistency import Consistency
+from training.distillation.follower import Follower
+from training.distillation.progressive import Progressive
+from training.distillation.reflow import Reflow
 from training.families import distill
 from training.families.toy import Toy
 from training.recipes import Recipe
@@ -160,7 +165,7 @@ def test_several_jumps_draw_the_law(affine: str) -> None:
 def test_the_exact_velocity_of_straight_paths_costs_nothing(affine: str, tmp_path: Path, pairs: int) -> None:
     """The teacher's flow is affine, data = M noise + c: the point on the straight line says which line it is."""
     task = distill.build(tiny("distill.reflow", teacher=affine, pairs=pairs, pair_steps=STEPS))
-    assert isinstance(task, distill.Reflow)
+    assert isinstance(task, Reflow)
     task.prepare(RunFolder(tmp_path, task.recipe, seed=3))
     points = torch.cat([torch.zeros(1, 2), torch.eye(2)])
     c, *columns = task.carried(points).double()
@@ -189,7 +194,7 @@ def test_the_exact_velocity_of_straight_paths_costs_nothing(affine: str, tmp_pat
 def test_straight_paths_are_learned(ring: str, tmp_path: Path) -> None:
     before = student(tmp_path / "one", "distill.reflow", ring, pairs=512, steps=1)
     after = student(tmp_path / "many", "distill.reflow", ring, pairs=512, steps=400, lr=1e-2)
-    pairs = safetensors.torch.load_file(tmp_path / "many" / distill.PAIRS)
+    pairs = safetensors.torch.load_file(tmp_path / "many" / reflow.PAIRS)
     batch = pairs["noise"], pairs["data"]
     losses = [distill.build(t.recipe).loss(t.network, batch, Streams(9, 9)).item() for t in (before, after)]
     assert losses[1] < losses[0] / 2
@@ -224,7 +229,7 @@ def test_every_round_has_its_own_learning_rates() -> None:
 
 def test_a_student_becomes_the_teacher_at_the_start_of_a_round(ring: str) -> None:
     task = distill.build(tiny("distill.progressive", teacher=ring, start_steps=4, steps=6))
-    assert isinstance(task, distill.Progressive)
+    assert isinstance(task, Progressive)
     network = task.network()
     first = runs.load(ring).network.state_dict()
     seen = []
@@ -242,7 +247,7 @@ def test_a_student_becomes_the_teacher_at_the_start_of_a_round(ring: str) -> Non
 
 def test_consistencys_targets_come_from_an_average(ring: str) -> None:
     task = distill.build(tiny("distill.consistency", teacher=ring, target_decay=0.75))
-    assert isinstance(task, distill.Consistency)
+    assert isinstance(task, Consistency)
     network = task.network()
     bias = task.tensors()["network.out.bias"]
     average = start = bias.clone()
@@ -264,7 +269,7 @@ def test_only_the_student_gets_a_gradient(ring: str) -> None:
         ("consistency", {"from_data": True}),
     ):
         task = distill.build(tiny(f"distill.{name}", teacher=ring, **settings))
-        assert isinstance(task, distill.Follower)
+        assert isinstance(task, Follower)
         network, streams = task.network(), Streams(0, 0)
         task.held.requires_grad_(True)
         task.teacher.network.requires_grad_(True)
@@ -292,7 +297,7 @@ def test_students_begin_as_their_teachers(ring: str) -> None:
 def test_a_reflowed_run_is_a_teacher_again(ring: str, tmp_path: Path) -> None:
     once = student(tmp_path / "once", "distill.reflow", ring, pairs=64, steps=2)
     again = distill.build(tiny("distill.reflow", teacher=str(once.folder.path), pairs=64, pair_steps=3))
-    assert isinstance(again, distill.Reflow)
+    assert isinstance(again, Reflow)
     assert again.path.coefficients.name == "euler"
     assert len(again.path.coefficients) == 3
     assert again.data.name == "toy.ring"
@@ -380,7 +385,7 @@ def test_guidance_goes_into_the_first_round(digits: str) -> None:
 @pytest.mark.slow
 def test_pairs_of_labels_end_where_the_guided_teacher_ends(digits: str) -> None:
     task = distill.build(tiny("distill.reflow", teacher=digits, pair_steps=3, guidance=2.5))
-    assert isinstance(task, distill.Reflow)
+    assert isinstance(task, Reflow)
     pairs, teacher = task.make(6, seed=4), runs.load(digits)
     table = teacher.sampler("ddim", 3)
     guided = teacher.task.denoiser(teacher.network, pairs["labels"], 2.5)  # type: ignore[call-arg]
@@ -474,7 +479,7 @@ def test_another_teacher_in_the_same_folder_is_refused(ring: str, tmp_path: Path
 
 
 def test_pairs_are_kept_and_made_again_the_same(ring: str, tmp_path: Path) -> None:
-    path = tmp_path / "run" / distill.PAIRS
+    path = tmp_path / "run" / reflow.PAIRS
     student(tmp_path / "run", "distill.reflow", ring, pairs=8, steps=1)
     (tmp_path / "run" / "ema.safetensors").unlink()
     contents = path.read_bytes()

@@ -123,6 +123,7 @@ def gaussian(plan: Plan) -> Part:
     from diffusion import schedules
     from diffusion.sampling import sample
     from training.sampling import table
+    from training.times import Span
 
     wanted = f"float32 within {4 * STEPS} * 2^-24, a bf16 denoiser within {STEPS} * 2^-9"
     part = Part("The exact Gaussian, sampled", wanted,
@@ -132,7 +133,7 @@ def gaussian(plan: Plan) -> Part:
     for name in ("cosine", "flow") if plan.dry else tuple(schedules.SCHEDULES):
         schedule = schedules.SCHEDULES[name]()
         for std in STDS:
-            steps = table(schedule, "ddim", STEPS, 0.99, std)
+            steps = table(schedule, "ddim", STEPS, Span(0.0, 0.99), std)
 
             def exact(x: Any, t: Any, schedule: Any = schedule, std: float = std) -> Any:
                 t = t.to(x.device)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from diffusion.schedules import Schedule
 from diffusion.types import Denoiser
 from toy import worlds
-from training import durable, run_folder, sampling
+from training import durable, run_folder, sampling, times
 from training.recipes import ToyRecipe
 from training.run_folder import RunFolder
 from training.streams import Streams
@@ -39,7 +39,7 @@ def samples(
 ) -> Path:
     """samples.png: n samples by 50 DDIM steps from a denoiser of the run, beside n draws from the law itself."""
     streams = Streams(folder.seed, recipe.steps)
-    sampler = sampling.sampler(schedule, "ddim", 50, recipe.latest, std)
+    sampler = sampling.sampler(schedule, "ddim", 50, times.span(recipe), std)
     drawn = sampling.draw(denoiser, sampler, (2,), n, streams("preview"))
     return compare(drawn, recipe.world, folder.path / "samples.png", f"{recipe.name}, DDIM, 50 steps", streams("truth"))
 

@@ -17,8 +17,10 @@ from training.run_folder import RunFolder
 from training.sampling import Sampler
 from training.streams import Streams
 from training.task import Conditional, Distilled, Generative, Task, build
+from training.times import Span
 
 DEFAULT_SOLVER, DEFAULT_STEPS = "ddim", 50
+NOISE_ONLY = ("eps", "score")  # predictions that say nothing of the data where x_t is all noise
 POINTS, IMAGES = 20_000, 64  # drawn if nothing is said
 
 
@@ -35,14 +37,20 @@ class Trained:
     network: nn.Module
 
     @property
+    def span(self) -> Span:
+        """The times at which the network was trained; its samplers start at the latest. ValueError for a student."""
+        span = getattr(self.task, "span", None)
+        if not isinstance(span, Span):
+            raise ValueError(f"{self.recipe.name} does not say at which times its network was trained")
+        return span
+
+    @property
     def earliest(self) -> float:
-        """The time from which on the network was trained."""
-        return _time(self.recipe, "earliest")
+        return self.span.earliest
 
     @property
     def latest(self) -> float:
-        """The time up to which it was trained, where its samplers start."""
-        return _time(self.recipe, "latest")
+        return self.span.latest
 
     def draw(
         self, sampler: Sampler, n: int, generator: Generator, label: int | None = None, guidance: float = 1.0
@@ -55,25 +63,31 @@ class Trained:
         labels = None if label is None else torch.full((n,), label, device=generator.device)
         return self.task.draw(self.network, sampler, n, generator, labels, guidance)
 
-    def sampler(self, solver: str | None = None, steps: int | None = None, **options: Any) -> Sampler:
-        """The table of a solver, and where to start it: DDIM in 50 steps if nothing is asked for.
+    def sampler(
+        self, solver: str | None = None, steps: int | None = None, grid: str | None = None, **options: Any
+    ) -> Sampler:
+        """The table of a solver on a grid (training/sampling.py), and where to start it: DDIM in 50 steps, on our grid.
 
         A distilled run has its own, in its own number of steps; ValueError when another is asked for.
         """
         if not isinstance(self.task, Distilled):
             wanted = DEFAULT_SOLVER if solver is None else solver, DEFAULT_STEPS if steps is None else steps
-            return sampling.sampler(self.schedule, *wanted, self.latest, self.std, **options)
+            chosen = sampling.OURS if grid is None else grid
+            sampler = sampling.sampler(self.schedule, *wanted, self.span, self.std, chosen, **options)
+            self._refuse_a_blind_start(sampler)
+            return sampler
         sampler = self.task.sampler(steps)
         if solver not in (None, sampler.coefficients.name):
             raise ValueError(f"solver {solver!r}: {self.folder.path} was distilled for {sampler.coefficients.name!r}")
+        if grid is not None:
+            raise ValueError(f"grid {grid!r}: {self.folder.path} was distilled for a grid of its own")
         return sampler
 
-
-def _time(recipe: Recipe, end: str) -> float:
-    time = getattr(recipe, end, None)
-    if not isinstance(time, float):
-        raise ValueError(f"{recipe.name} does not say at which times its network was trained")
-    return time
+    def _refuse_a_blind_start(self, sampler: Sampler) -> None:
+        """ValueError for a grid that starts where nothing is left of the data, with a network that predicts noise."""
+        start, kind = sampler.coefficients.times[0], getattr(self.recipe, "parameterization", None)
+        if kind in NOISE_ONLY and self.schedule.alpha(start) == 0:
+            raise ValueError(f"this grid starts at pure noise, t = {start:g}, where {kind} says nothing of the data")
 
 
 Weights = Literal["ema", "last"] | float  # a number: the average of that width, which `averages.reconstruct` has made
@@ -119,13 +133,14 @@ def sample_run(
     guidance: float = 1.0,
     ema: float | None = None,
     out: Path | str | None = None,
+    grid: str | None = None,
 ) -> Tensor:
     """n samples of a finished run by its averaged weights, as its data are given; shown in a PNG if `out` names one.
 
     ema   a relative width: by that average, which `averages.reconstruct` has made, instead of the run's own.
     """
     trained, streams = load(path, "ema" if ema is None else ema), Streams(seed, 0)
-    sampler = trained.sampler(solver, steps)
+    sampler = trained.sampler(solver, steps, grid)
     n = (POINTS if len(trained.task.shape) == 1 else IMAGES) if n is None else n
     drawn = trained.draw(sampler, n, streams("samples"), label, guidance)
     if out is not None:

@@ -16,13 +16,42 @@ The two normal laws are cut off at the ends, exactly: nothing piles up there. A 
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Generator, Tensor
 
 from diffusion.schedules import Schedule
 from training.recipes.denoising import DenoisingRecipe
+from training.recipes.noised import NoisedRecipe
 
 T = 1000
+SLACK = 1e-9  # of T t: what is a whole number but for its rounding counts as one
+
+
+@dataclass(frozen=True)
+class Span:
+    """The times at which a denoiser can be asked: from `earliest` to `latest`, where its samplers start.
+
+    T   the number of steps of the chain that it was trained on, at t = k/T alone; None: at all times between.
+    """
+
+    earliest: float
+    latest: float
+    T: int | None = None
+
+
+def span(recipe: NoisedRecipe) -> Span:
+    """The times at which a recipe trains its network."""
+    if isinstance(recipe, DenoisingRecipe) and recipe.times == "chain":
+        return Span(chain_steps(recipe.earliest, recipe.latest)[0] / T, recipe.latest, T)
+    return Span(recipe.earliest, recipe.latest)
+
+
+def chain_steps(earliest: float, latest: float, T: int = T) -> tuple[int, int]:
+    """(first, last) of the steps k of a chain that belong to an interval: each end is rounded up to a step."""
+    return math.ceil(T * earliest - SLACK), math.ceil(T * latest - SLACK)
 
 
 def strata(n: int, generator: Generator) -> Tensor:
@@ -43,7 +72,7 @@ def quantile(law: str, u: Tensor, schedule: Schedule, ends: Tensor, mean: float,
     if law == "uniform":
         return earliest + (latest - earliest) * u
     if law == "chain":
-        first, last = torch.ceil(T * ends).tolist()
+        first, last = chain_steps(*ends.tolist())
         return (first + torch.floor(u * (last - first + 1))) / T
     if law == "lognormal":
         z = _normal(u, -schedule.half_log_snr(ends), mean, std)

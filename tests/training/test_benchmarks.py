@@ -14,6 +14,7 @@ from benchmarks import gpu, training
 from diffusion import schedules
 from training import launch, recipes
 from training.sampling import table
+from training.times import Span
 
 TINY = recipes.change(recipes.find("images.digits-unet"), steps=training.NEVER, **training.DRY)
 
@@ -97,7 +98,7 @@ def test_the_gaussian_notices_a_wrong_sampler(tmp_path: Path, monkeypatch: pytes
 
 def test_the_gain_in_closed_form_is_that_of_the_continuous_flow_in_the_limit() -> None:
     schedule = schedules.cosine()
-    times = table(schedule, "ddim", 4000, 0.99, 2.0).times
+    times = table(schedule, "ddim", 4000, Span(0.0, 0.99), 2.0).times
     first, last = (torch.hypot(2.0 * schedule.alpha(t), schedule.sigma(t)).item() for t in (times[0], times[-1]))
     assert gpu.closed_form(schedule, times, 2.0) == pytest.approx(last / first, rel=1e-3)
 

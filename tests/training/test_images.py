@@ -336,14 +336,14 @@ def test_guidance_goes_from_unlabelled_to_labelled_and_on() -> None:
 )
 def test_labels_that_can_not_be_asked_for(settings: Any, labels: Any, guidance: float, told: str) -> None:
     task = family(**settings)
-    sampler = sampling.sampler(task.schedule, "ddim", 1, 0.998, 0.5)
+    sampler = sampling.sampler(task.schedule, "ddim", 1, task.span, 0.5)
     with pytest.raises(ValueError, match=told):
         task.draw(Constant(), sampler, 1, torch.Generator(), labels and torch.tensor(labels), guidance)
 
 
 def test_each_sample_is_of_its_label_however_they_are_parted(monkeypatch: pytest.MonkeyPatch) -> None:
     task = family(classes=10, parameterization="x0", preconditioning="none")
-    sampler = sampling.sampler(task.schedule, "ddim", 3, 0.998, 0.5)
+    sampler = sampling.sampler(task.schedule, "ddim", 3, task.span, 0.5)
     labels = torch.tensor([3, 0, 9, 1, 1, 2, 7])
     monkeypatch.setattr(sampling, "CHUNK", 2 * 64)
     drawn = task.draw(Constant(), sampler, 7, torch.Generator().manual_seed(0), labels)

@@ -210,7 +210,7 @@ def test_classifier() -> None:
 def test_sampling_with_times_on_the_device(solver: str, settings: dict[str, Any]) -> None:
     """What a CUDA graph can hold."""
     task: Any = build(recipes.change(recipes.find("images.digits-unet"), **UNET | settings))
-    table = sampling.table(task.schedule, solver, 3, 0.99, task.std)
+    table = sampling.table(task.schedule, solver, 3, task.span, task.std)
     object.__setattr__(table, "times", table.times.to(META))  # a table looks at its times when it is made
     denoiser, x = task.denoiser(task.network().to(META)), torch.zeros(2, *task.shape, device=META)
     with torch.no_grad():

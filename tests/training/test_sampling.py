@@ -15,6 +15,7 @@ from training import draw, evaluate, loop, recipes, runs, sampling
 from training.families.toy import Toy, standard_deviation
 from training.recipes import ToyRecipe
 from training.streams import Streams
+from training.times import Span
 
 
 @pytest.mark.parametrize("name", ["cosine", "flow", "vp_linear", "edm"])
@@ -23,14 +24,14 @@ from training.streams import Streams
 def test_gaussian_data_come_out_with_their_variance(name: str, solver: str, steps: int, std: float) -> None:
     """The law's own denoiser is linear, so one number tells the whole generated law."""
     schedule = SCHEDULES[name]()
-    table = sampling.table(schedule, solver, steps, 0.99, std)
+    table = sampling.table(schedule, solver, steps, Span(0.0, 0.99), std)
     start = sampling.start_std(schedule, table, std)
 
     def exact(x: Tensor, t: Tensor) -> Tensor:
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         return alpha * std**2 / (alpha**2 * std**2 + sigma**2) * x
 
-    sampler = sampling.sampler(schedule, solver, steps, 0.99, std)
+    sampler = sampling.sampler(schedule, solver, steps, Span(0.0, 0.99), std)
     drawn = sampling.draw(exact, sampler, (2,), 4, torch.Generator().manual_seed(0))
     noise = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
     end = math.hypot(std, schedule.sigma(torch.zeros(1, dtype=torch.float64)).item())
@@ -50,7 +51,7 @@ def test_the_angle_grid_has_equal_angles() -> None:
 @pytest.mark.parametrize("solver, steps, word", [("eular", 5, "eular"), ("ddim", 0, "steps = 0"), ("ddim", 2.5, "2.5")])
 def test_bad_tables(solver: str, steps: int, word: str) -> None:
     with pytest.raises(ValueError, match=word):
-        sampling.table(cosine(), solver, steps, 0.9, 1.0)
+        sampling.table(cosine(), solver, steps, Span(0.0, 0.9), 1.0)
 
 
 @pytest.mark.parametrize("world", sorted(worlds.WORLDS))

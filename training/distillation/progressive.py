@@ -26,7 +26,7 @@ class Progressive(Follower):
 
     def __init__(self, recipe: ProgressiveRecipe, teacher: Trained) -> None:
         super().__init__(recipe, teacher)
-        self.grid = sampling.angle_grid(self.schedule, recipe.start_steps, teacher.latest, self.std)
+        self.grid = sampling.grid(self.schedule, recipe.start_steps, teacher.span, self.std)
 
     def follow(self, network: nn.Module, step: int) -> None:
         """At the start of a round the last one's student becomes the teacher."""

@@ -33,6 +33,7 @@ class Denoising:
         self.schedule = schedules.SCHEDULES[recipe.schedule]()
         self.classes = recipe.classes
 
+        self.span = times.span(recipe)
     def network(self) -> nn.Module:
         """(x_t, t, labels or nothing) -> a prediction of the recipe's parameterization."""
         r = self.recipe
@@ -101,7 +102,7 @@ class Denoising:
         device = next(network.parameters()).device
         labels = torch.arange(self.classes, device=device).repeat_interleave(PER_CLASS) if self.classes else None
         n = draw.IMAGES if labels is None else len(labels)
-        sampler = sampling.sampler(self.schedule, "heun", STEPS, self.recipe.latest, self.std)
+        sampler = sampling.sampler(self.schedule, "heun", STEPS, self.span, self.std)
         generator = Streams(folder.seed, self.recipe.steps, device=device)("preview")
         drawn = self.draw(network, sampler, n, generator, labels)
         return draw.grid(self.as_data(drawn), folder.path / "samples.png", labels)

@@ -16,6 +16,7 @@ from training.families.images import Images
 from training.interop import chain
 from training.recipes import Recipe
 from training.recipes.imported import ImportedRecipe
+from training.times import Span
 
 MODELS = ("UNet2DModel", "DiTTransformer2DModel")
 
@@ -31,6 +32,7 @@ class Imported(Images):
         self.steps = len(betas)
         if recipe.schedule == "ddpm_linear":
             self.schedule = schedules.discrete(betas)
+            self.span = Span(1 / self.steps, recipe.latest, self.steps)
 
     @functools.cached_property
     def source(self) -> Source:

@@ -35,6 +35,7 @@ class Toy:
         self.std = standard_deviation(self.world)
         self.shape = (self.world.dim,)
 
+        self.span = times.span(recipe)
     def network(self) -> UnitVariance:
         inner = Network(dim=self.world.dim, width=self.recipe.width, depth=self.recipe.depth)
         return UnitVariance(inner, self.schedule, self.recipe.parameterization, self.std)

@@ -22,11 +22,14 @@ from torch import Tensor, nn
 from diffusion import model, schedules, solvers
 from training import networks, preconditioning, sampling
 from training.recipes.denoising import DenoisingRecipe
-from training.times import T
+from training.times import Span, T, span
 
 
 class TableScheduler(SchedulerMixin, ConfigMixin):
-    """A solver from the time `latest` to the data, on the grid that suits data of standard deviation `std`."""
+    """A solver from the time `latest` to the data, on the grid that suits data of standard deviation `std`.
+
+    The model is called at no time before `earliest`, from which it was trained.
+    """
 
     order = 1
 
@@ -38,6 +41,7 @@ class TableScheduler(SchedulerMixin, ConfigMixin):
         parameterization: str = "v",
         preconditioning: str = "none",
         std: float = 1.0,
+        earliest: float = 1e-3,
         latest: float = 0.998,
         num_train_timesteps: int = T,
     ) -> None:
@@ -58,7 +62,8 @@ class TableScheduler(SchedulerMixin, ConfigMixin):
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
         """The table of so many steps; one timestep for each call of the model, as the model counts time."""
         c = self.said
-        self.use(sampling.table(self.schedule, c.solver, num_inference_steps, c.latest, c.std), device)
+        ends = Span(c.earliest, c.latest)
+        self.use(sampling.table(self.schedule, c.solver, num_inference_steps, ends, c.std), device)
 
     def use(self, table: solvers.Table, device: Any = None) -> None:
         """Begin a table made elsewhere."""
@@ -126,6 +131,7 @@ class _Answering(nn.Module):
 
 def of_recipe(recipe: DenoisingRecipe, solver: str) -> TableScheduler:
     """The scheduler for a run's stock model."""
+    ends = span(recipe)
     return TableScheduler(
-        solver, recipe.schedule, recipe.parameterization, recipe.preconditioning, recipe.std, recipe.latest
+        solver, recipe.schedule, recipe.parameterization, recipe.preconditioning, recipe.std, ends.earliest, ends.latest
     )

@@ -102,6 +102,14 @@ class Processes:
             sys.exit(2)
         return told[0]
 
+    def gather(self, mine: T) -> list[T]:
+        """What each process has, in their order, on process 0; an empty list on the others."""
+        if self.count == 1:
+            return [mine]
+        together: list[Any] | None = [None] * self.count if self.main else None
+        dist.gather_object(mine, together, dst=0, group=self.hosts)
+        return together or []
+
     def mean(self, *values: Tensor) -> tuple[Tensor, ...]:
         """The means of numbers over the processes: not finite anywhere, not finite everywhere."""
         if self.count == 1:

@@ -14,12 +14,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from training import launch, progress, recipes, run_folder
+from training import launch, prepared, progress, recipes, run_folder
 from training.feed import Feed, refuse_no_number
 from training.keeper import Keeper
 from training.launch import Processes
@@ -28,7 +27,7 @@ from training.recipes import Recipe
 from training.run_folder import RunFolder
 from training.speed import Meter, utilisation
 from training.state import State
-from training.task import Prepared, Task, build
+from training.task import Task, build
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,8 @@ def train(
     if seconds is not None:
         recipe = recipes.change(recipe, steps=steps_in(recipe, seconds, seed))
     built = build(recipe)  # before the folder: what can't be built, or has no data, leaves nothing behind
-    if not isinstance(built, Prepared):
-        built.facts()
+    prepared.tried(built, seed)
+    built.facts()
     path = Path(out) if out else run_folder.default_path(recipe, seed)
     folder = processes.decide(lambda: run_folder.create(path, recipe, seed))
     return _run(folder, built, processes, quiet, workers, track)
@@ -124,8 +123,7 @@ def resume(
 def steps_in(recipe: Recipe, seconds: float, seed: int = 0) -> int:
     """How many steps of the recipe fill `seconds` here: throwaway steps are timed for about a twentieth of it."""
     processes, built = launch.join(), build(recipe)
-    with tempfile.TemporaryDirectory() as folder:
-        _prepare(built, RunFolder(Path(folder), recipe, seed), processes)
+    prepared.tried(built, seed)
     state = State(recipe, seed, processes, processes.accelerator(recipe), built)
     feed, steps = Feed(built, recipe, seed, processes), itertools.count()
 
@@ -147,15 +145,6 @@ def steps_in(recipe: Recipe, seconds: float, seed: int = 0) -> int:
         n *= 2
 
 
-def _prepare(built: Task, folder: RunFolder, processes: Processes) -> None:
-    """What the task makes once: by process 0, then read by the others."""
-    if isinstance(built, Prepared):
-        task = built
-        processes.decide(lambda: task.prepare(folder))
-        if not processes.main:
-            task.prepare(folder)
-
-
 def _run(
     folder: RunFolder,
     built: Task,
@@ -173,7 +162,7 @@ def _run(
         Feed(built, recipe, seed, processes, workers) as feed,
     ):
         processes.decide(lambda: held.enter_context(run_folder.locked(folder)))
-        _prepare(built, folder, processes)
+        prepared.ready(built, folder)
         accelerator = processes.accelerator(recipe, track, folder.path)
         state = State(recipe, seed, processes, accelerator, built)
         run = Keeper(folder, state, built)

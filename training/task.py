@@ -8,6 +8,7 @@ threads), and `loss` sees only what `batch` made.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -62,10 +63,20 @@ class Evolving(Task, Protocol):
 
 @runtime_checkable
 class Prepared(Task, Protocol):
-    """A task that makes something once for all steps, before its facts are asked for."""
+    """A task that learns from a table which is made once for all steps, before its facts are asked for."""
 
-    def prepare(self, folder: RunFolder) -> None:
-        """Make it, or read from the folder what was made before; the same from the recipe and seed alone."""
+    table: str  # its file in the run's folder
+
+    def parts(self) -> Sequence[Tensor]:
+        """The numbers of its rows, in the parts it is made by; none: this recipe needs no table."""
+        ...
+
+    def make(self, rows: Tensor, seed: int) -> dict[str, Tensor]:
+        """Some of its rows, on the CPU: a pure function of their numbers, recipe and seed."""
+        ...
+
+    def take(self, table: dict[str, Tensor]) -> None:
+        """Learn from this table from now on."""
         ...
 
 

@@ -23,7 +23,7 @@ DIGEST = "digest"
 def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Put the tensors into a file, which appears whole or not at all."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    durable.replace(path, safetensors.torch.save(plain, metadata={DIGEST: _digest(plain)}))
+    durable.replace(path, safetensors.torch.save(plain, metadata={DIGEST: digest(plain)}))
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -36,15 +36,16 @@ def read(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is missing") from None
     except Exception as error:  # a header that means nothing can make safetensors raise anything
         raise ValueError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
-    if told != _digest(tensors):
+    if told != digest(tensors):
         what = "it has no digest" if told is None else "its digest does not match"
         raise ValueError(f"{path} is damaged, or is no file of a run ({what}): put back the file that was written")
     return tensors
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Of names, kinds and values."""
+    found = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        found.update(f"{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from diffusion import ddim, schedules, solvers
 from diffusion.sampling import sample
 from toy import worlds
-from training import draw, evaluate, loop, optimization, recipes, runs, sampling, tensor_file
+from training import draw, evaluate, loop, optimization, prepared, recipes, runs, sampling, tensor_file
 from training.distillation import reflow
 from training.distillation.consistency import Consistency
 from training.distillation.follower import Follower
@@ -166,7 +166,7 @@ def test_the_exact_velocity_of_straight_paths_costs_nothing(affine: str, tmp_pat
     """The teacher's flow is affine, data = M noise + c: the point on the straight line says which line it is."""
     task = distill.build(tiny("distill.reflow", teacher=affine, pairs=pairs, pair_steps=STEPS))
     assert isinstance(task, Reflow)
-    task.prepare(RunFolder(tmp_path, task.recipe, seed=3))
+    prepared.ready(task, RunFolder(tmp_path, task.recipe, seed=3))
     points = torch.cat([torch.zeros(1, 2), torch.eye(2)])
     c, *columns = task.carried(points).double()
     M = torch.stack(columns, -1) - c[:, None]
@@ -386,7 +386,7 @@ def test_guidance_goes_into_the_first_round(digits: str) -> None:
 def test_pairs_of_labels_end_where_the_guided_teacher_ends(digits: str) -> None:
     task = distill.build(tiny("distill.reflow", teacher=digits, pair_steps=3, guidance=2.5))
     assert isinstance(task, Reflow)
-    pairs, teacher = task.make(6, seed=4), runs.load(digits)
+    pairs, teacher = task.make(torch.arange(6), seed=4), runs.load(digits)
     table = teacher.sampler("ddim", 3)
     guided = teacher.task.denoiser(teacher.network, pairs["labels"], 2.5)  # type: ignore[call-arg]
     torch.testing.assert_close(pairs["data"], sample(guided, table.coefficients, table.spread * pairs["noise"]))
@@ -482,13 +482,13 @@ def test_pairs_are_kept_and_made_again_the_same(ring: str, tmp_path: Path) -> No
     path = tmp_path / "run" / reflow.PAIRS
     student(tmp_path / "run", "distill.reflow", ring, pairs=8, steps=1)
     (tmp_path / "run" / "ema.safetensors").unlink()
-    contents = path.read_bytes()
+    contents, pairs = path.read_bytes(), tensor_file.read(path)
 
     path.write_bytes(contents[:-4] + bytes(4))
-    with pytest.raises(ValueError, match=r"was saved with pairs = .* here it is"):
+    with pytest.raises(ValueError, match=r"pairs\.safetensors is damaged.*delete it, and it is made again"):
         loop.resume(tmp_path / "run", quiet=True)
-    path.write_bytes(contents[:10])
-    with pytest.raises(ValueError, match=r"pairs\.safetensors is damaged: delete it"):
+    tensor_file.write(path, {name: tensor + 1e-6 for name, tensor in pairs.items()})
+    with pytest.raises(ValueError, match=r"was saved with pairs = .* here it is"):
         loop.resume(tmp_path / "run", quiet=True)
     path.unlink()
     assert loop.resume(tmp_path / "run", quiet=True).finished

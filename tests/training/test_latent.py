@@ -13,7 +13,7 @@ from torch.distributions import Normal, kl_divergence
 
 from diffusion import grids, sampling, solvers
 from seminar.main import main
-from training import recipes, runs, tensor_file
+from training import prepared, recipes, runs, tensor_file
 from training.autoencoders import Autoencoding
 from training.data import pixels
 from training.families.latent import LATENTS, Latent
@@ -84,7 +84,7 @@ def test_an_autoencoder_learns_and_shows_it(autoencoder: Path) -> None:
 def test_latents_are_the_encoders_with_variance_one(unet: Path, autoencoder: Path) -> None:
     loaded, task = latent(unet)
     k = task.scale.clone()
-    task.prepare(loaded.folder)
+    prepared.ready(task, loaded.folder)
     assert torch.equal(k, task.scale)  # the weights' k is the latents'
     n = len(task.latents)
     x = pixels.to_model(task.pixels.source.images(torch.arange(n)))
@@ -99,8 +99,9 @@ def test_latents_are_the_encoders_with_variance_one(unet: Path, autoencoder: Pat
 def test_latents_are_made_once(dit: Path) -> None:
     loaded, task = latent(dit)
     before = (dit / LATENTS).stat().st_mtime_ns
-    task.prepare(loaded.folder)
-    again = task.encoded()
+    prepared.ready(task, loaded.folder)
+    (rows,) = task.parts()
+    again = task.make(rows, seed=0)
     assert (dit / LATENTS).stat().st_mtime_ns == before
     for name, tensor in tensor_file.read(dit / LATENTS).items():
         assert torch.equal(tensor, again[name])
@@ -119,15 +120,17 @@ def test_mirrored_images_have_latents_of_their_own(autoencoder: Path, tmp_path: 
     folder = train(recipe, out=tmp_path / "autoencoder", quiet=True).folder
     task = build(recipes.change(recipes.find("latent.unet"), autoencoder=str(folder), **UNET))
     assert isinstance(task, Latent)
-    moments = task.encoded()["moments"]
-    x = pixels.to_model(task.pixels.source.images(torch.arange(6)))
+    (rows,) = task.parts()
+    assert len(rows) == 12
+    moments = task.make(rows, seed=0)["moments"]
+    x = pixels.to_model(task.source.images(torch.arange(6)))
     with torch.no_grad():
         torch.testing.assert_close(moments[6:, :2], task.autoencoder.encode(x.flip(-1))[0])
 
 
 def test_facts_name_the_autoencoder(dit: Path, autoencoder: Path, tmp_path: Path) -> None:
     loaded, task = latent(dit)
-    task.prepare(loaded.folder)
+    prepared.ready(task, loaded.folder)
     facts = task.facts()
     file = autoencoder / "ema.safetensors"
     kept = file.read_bytes()
@@ -249,3 +252,4 @@ def test_bad_input_is_one_line(
     assert main(["train", *words]) == 2
     line = capsys.readouterr().err
     assert told in line and line.count("\n") == 1
+    assert not (tmp_path / "run").exists()

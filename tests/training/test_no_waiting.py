@@ -23,7 +23,7 @@ from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusion.sampling import sample
-from training import draw, loop, recipes, sampling, streams
+from training import draw, loop, prepared, recipes, sampling, streams
 from training.families.toy import Toy
 from training.recipes import Recipe
 from training.run_folder import RunFolder
@@ -158,8 +158,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_distillation(teacher: Path, tmp_path: Path, name: str, settings: dict[str, Any]) -> None:
     recipe = recipes.change(recipes.find(name), teacher=str(teacher), **SMALL | settings)
     task: Any = build(recipe)
-    if hasattr(task, "prepare"):
-        task.prepare(RunFolder(tmp_path, recipe, 0))
+    prepared.ready(task, RunFolder(tmp_path, recipe, 0))
     step(recipe, task)
 
 

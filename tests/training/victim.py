@@ -12,6 +12,8 @@ each other as launched ones do, through the environment. Of a request,
     orphaned               the processes get a parent that dies once there is a checkpoint
     sharded                with FSDP2
     drop                   the name of a tensor of the checkpoint that it forgets to load
+    slow                   [pause, patience]: each 8 pairs of a reflow take a pause, and processes wait for another no
+                           longer than their patience, in seconds
 
 The answer is a line of JSON: {"signals": of every process, "answers": [{"events", "start", "step", "error"}, ...]} and
 the first of the answers.
@@ -19,6 +21,7 @@ the first of the answers.
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import signal
@@ -34,8 +37,9 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from toy import worlds
-from training import draw, durable, launch, loop, recipes, state, streams, task
+from training import draw, durable, launch, loop, recipes, sampling, state, streams, task
 from training.data.order import read_order
+from training.distillation import reflow
 from training.families.toy import Toy
 
 RECIPE = recipes.change(
@@ -91,6 +95,19 @@ def forget(name: str) -> None:
     state.State.load = forgetful  # type: ignore[method-assign]
 
 
+def slow_down(pause: float, patience: float) -> None:
+    """Make pairs in small parts that take their time, among processes of little patience."""
+    make = reflow.Reflow.make
+
+    def slow(self: reflow.Reflow, rows: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
+        time.sleep(pause * len(rows) / 8)
+        return make(self, rows, seed)
+
+    reflow.Reflow.make = slow  # type: ignore[method-assign]
+    sampling.CHUNK = 16  # 8 points of the plane
+    launch.PATIENCE = datetime.timedelta(seconds=patience)
+
+
 def blank(folder: Any, *_: Any) -> Path:
     """In place of the pictures, which take longer than the run: a file of the same name, by the same writes."""
     durable.replace(folder.path / "samples.png", b"")
@@ -131,6 +148,8 @@ def serve(request: dict[str, Any], rank: int) -> dict[str, Any]:
         shard()
     if request["drop"]:
         forget(request["drop"])
+    if request["slow"]:
+        slow_down(*request["slow"])
     draw.curves = draw.distilled = blank
     Toy.preview = lambda self, network, folder: blank(folder)  # type: ignore[method-assign]
     folder = Path(request["folder"])
@@ -220,6 +239,7 @@ DEFAULTS = {
     "rank": 0,
     "kill": None,
     "drop": None,
+    "slow": None,
     "orphaned": False,
 }
 

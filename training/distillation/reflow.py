@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -16,10 +14,9 @@ from diffusion.losses import denoising_loss
 from diffusion.sampling import sample
 from diffusion.shapes import per_sample
 from diffusion.types import Denoiser
-from training import durable, launch, recipes, sampling
+from training import launch, recipes, sampling, tensor_file
 from training.distillation.student import Student
 from training.recipes.distill import ReflowRecipe
-from training.run_folder import RunFolder
 from training.runs import Trained
 from training.sampling import Sampler
 from training.streams import Streams
@@ -37,6 +34,7 @@ class Reflow(Student):
     """
 
     recipe: ReflowRecipe
+    table = PAIRS
     pairs: dict[str, Tensor]  # "noise" and "data", and "labels" if there are any
     digest: str
 
@@ -50,26 +48,18 @@ class Reflow(Student):
         self.architecture = build_task(straight)
         self.inherits = isinstance(teacher.task, Reflow) or straight == teacher.recipe
 
-    def prepare(self, folder: RunFolder) -> None:
-        """Read the pairs, or make them first: the run folder keeps them."""
-        if not self.recipe.pairs:
-            return
-        path = folder.path / PAIRS
-        if not path.exists():
-            durable.replace(path, safetensors.torch.save(self.make(self.recipe.pairs, folder.seed)))
-        contents = path.read_bytes()
-        try:
-            self.pairs = safetensors.torch.load(contents)
-        except safetensors.SafetensorError:
-            raise ValueError(f"{path} is damaged: delete it, and it is made again") from None
-        self.digest = hashlib.sha256(contents).hexdigest()
+    def parts(self) -> Sequence[Tensor]:
+        n = self.recipe.pairs
+        return torch.arange(n).split(sampling.sizes(n, self.shape)) if n else ()
 
-    def make(self, n: int, seed: int) -> dict[str, Tensor]:
-        """n pairs [n, *shape], on the CPU."""
-        drawn, device = self.starts(n, Streams(seed, 0)("pairs")), launch.join().device
-        parts = zip(*(tensor.split(sampling.sizes(n, self.shape)) for tensor in drawn), strict=True)
-        data = torch.cat([self.carried(*(tensor.to(device) for tensor in part)).cpu() for part in parts])
+    def make(self, rows: Tensor, seed: int) -> dict[str, Tensor]:
+        """As many pairs [n, *shape], from a stream that the first row's number names."""
+        drawn, device = self.starts(len(rows), Streams(seed, int(rows[0]))("pairs")), launch.join().device
+        data = self.carried(*(tensor.to(device) for tensor in drawn)).cpu()
         return dict(zip(("noise", "labels"), drawn, strict=False)) | {"data": data}
+
+    def take(self, table: dict[str, Tensor]) -> None:
+        self.pairs, self.digest = table, tensor_file.digest(table)
 
     def starts(self, n: int, generator: torch.Generator) -> Batch:
         """n times unit noise, and labels if there are any, all equally likely."""
@@ -83,7 +73,8 @@ class Reflow(Student):
         return sample(denoiser, self.path.coefficients, self.path.spread * noise)
 
     def facts(self) -> dict[str, Any]:
-        return super().facts() | ({"pairs": self.digest} if self.recipe.pairs else {})
+        """The teacher and what it made: of its data nothing is asked."""
+        return {"teacher": self.origin} | ({"pairs": self.digest} if self.recipe.pairs else {})
 
     def network(self) -> nn.Module:
         """The teacher's architecture for velocities of the flow schedule; its weights too, if it predicts those."""
@@ -94,7 +85,7 @@ class Reflow(Student):
         generator = streams("data", "cpu")
         if not self.recipe.pairs:
             return self.starts(n, generator)
-        chosen = torch.randint(self.recipe.pairs, (n,), generator=generator)
+        chosen = torch.randint(len(self.pairs["noise"]), (n,), generator=generator)
         return tuple(self.pairs[name][chosen] for name in ("noise", "data", "labels") if name in self.pairs)
 
     def loss(self, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from diffusion.schedules import Schedule
 from diffusion.types import Denoiser
-from training import draw, recipes, sampling
+from training import draw, prepared, recipes, sampling
 from training.families.denoising import check_labels
 from training.recipes import Recipe
 from training.recipes.distill import DistillRecipe
@@ -25,7 +25,7 @@ from training.run_folder import RunFolder
 from training.runs import Trained
 from training.sampling import Sampler
 from training.streams import Streams
-from training.task import Batch, Conditional, Distilled, Generative, Prepared
+from training.task import Batch, Conditional, Distilled, Generative
 
 
 class Student:
@@ -42,9 +42,14 @@ class Student:
             raise ValueError(f"guidance = {recipe.guidance}: teacher {recipe.teacher} knows no labels to be guided by")
 
     def facts(self) -> dict[str, Any]:
-        """The teacher's recipe and weights, and what its data depend on."""
+        """The teacher, and what its data depend on."""
+        return self.lessons.facts() | {"teacher": self.origin}
+
+    @property
+    def origin(self) -> str:
+        """The teacher's recipe and weights."""
         weights = hashlib.sha256(self.teacher.folder.ema.read_bytes()).hexdigest()
-        return self.lessons.facts() | {"teacher": f"{recipes.fingerprint(self.teacher.recipe)} {weights}"}
+        return f"{recipes.fingerprint(self.teacher.recipe)} {weights}"
 
     def batch(self, n: int, streams: Streams) -> Batch:
         """The teacher's own."""
@@ -53,8 +58,7 @@ class Student:
     @functools.cached_property
     def lessons(self) -> Generative:
         """The teacher's task with all that it was trained on: samplers of a student need nothing of that."""
-        if isinstance(self.teacher.task, Prepared):
-            self.teacher.task.prepare(self.teacher.folder)
+        prepared.ready(self.teacher.task, self.teacher.folder)
         return self.teacher.task
 
     def network(self) -> nn.Module:

@@ -7,14 +7,16 @@ so that samples can be decoded wherever its weights are.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffusion.latent import scale_factor
-from training import launch, recipes, runs, sampling, tensor_file
+from training import launch, recipes, runs, sampling
 from training.autoencoders import Autoencoder, Autoencoding
 from training.data import pixels
 from training.data.reading import read
@@ -30,9 +32,10 @@ LATENTS = "latents.safetensors"
 
 
 class Latent(Denoising):
-    """A denoiser in the code of an autoencoder; it has batches once it is prepared."""
+    """A denoiser in the code of an autoencoder; it has batches once it was given their table."""
 
     recipe: LatentRecipe
+    table = LATENTS
     latents: Memory  # [mu, s] of each image, float32 [N, 2 channels, height, width], and its label if it has one
 
     def __init__(self, recipe: LatentRecipe, folder: RunFolder) -> None:
@@ -45,33 +48,27 @@ class Latent(Denoising):
         self.autoencoder = network
         self.scale = torch.tensor(torch.nan)  # k, known once the latents or a network's weights have been read
 
-    def prepare(self, folder: RunFolder) -> None:
-        """Read the latents of all images, or make them first: the run folder keeps them."""
-        path = folder.path / LATENTS
-        if not path.exists():
-            tensor_file.write(path, self.encoded())
-        stored = tensor_file.read(path)
-        labels = stored.get("labels")
-        self.latents = Memory(stored["moments"], labels, self.recipe.classes)
+    def parts(self) -> Sequence[Tensor]:
+        """All images, and once more mirrored, as images of their own, if the autoencoder has seen any so."""
+        n = len(self.source) * (2 if self.pixels.recipe.flip else 1)
+        return torch.arange(n).split(sampling.sizes(n, self.source.shape))
+
+    @torch.no_grad()
+    def make(self, rows: Tensor, seed: int) -> dict[str, Tensor]:
+        """The moments of their latents, and their labels if the network is told any."""
+        images, device = rows % len(self.source), launch.join().device
+        x = pixels.to_model(self.source.images(images)).to(device)
+        mirrored = (rows >= len(self.source)).to(device)[:, None, None, None]
+        moments = self.autoencoder.to(device).encode(torch.where(mirrored, x.flip(-1), x))
+        labels = {"labels": self.source.labels(images)} if self.classes else {}
+        return {"moments": torch.cat(moments, dim=1).cpu()} | labels
+
+    def take(self, table: dict[str, Tensor]) -> None:
+        self.latents = Memory(table["moments"], table.get("labels"), self.recipe.classes)
         mu, s = self.latents.pixels.chunk(2, dim=1)
         self.scale = scale_factor(mu.var(correction=0) + s.square().mean())
 
-    @torch.no_grad()
-    def encoded(self) -> dict[str, Tensor]:
-        """What the file of latents holds: mirrored images, if the autoencoder has seen any, are images of their own."""
-        source, device = self.source(), launch.join().device
-        self.autoencoder.to(device)
-        moments = []
-        for mirrored in (False, True) if self.pixels.recipe.flip else (False,):
-            for part in torch.arange(len(source)).split(sampling.sizes(len(source), source.shape)):
-                x = pixels.to_model(source.images(part)).to(device)
-                moments.append(torch.cat(self.autoencoder.encode(x.flip(-1) if mirrored else x), dim=1).cpu())
-        encoded = {"moments": torch.cat(moments)}
-        if self.classes:
-            labels = source.labels(torch.arange(len(source)))
-            encoded["labels"] = labels.repeat(len(encoded["moments"]) // len(source))
-        return encoded
-
+    @functools.cached_property
     def source(self) -> Source:
         """The autoencoder's images; ValueError if this recipe can't be trained on them."""
         source = self.pixels.source

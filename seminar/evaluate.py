@@ -59,6 +59,8 @@ class EvaluateImages:
     """Steps of the chain whose bound is computed."""
     calls: tuple[int, ...] = (5, 10, 20, 50)
     """Calls of the network at which solvers are compared."""
+    grid: str | None = None
+    """At which times they call it: see seminar sample RUN --help."""
     features: str | None = None
     """What FID looks through: the folder of a classifier run, or inception (torch-fidelity's); when left out, a
     classifier of the same data, trained once and kept in runs/."""
@@ -155,7 +157,7 @@ def _images(options: EvaluateImages) -> int:
     asked = {name: getattr(options, name) for name in ("bits", "fid", "nfe", "memorisation")}
     if not any(asked.values()):
         asked = dict.fromkeys(asked, True)
-    rest = {name: getattr(options, name) for name in ("n", "bits_n", "chain", "calls", "features", "seed")}
+    rest = {name: getattr(options, name) for name in ("n", "bits_n", "chain", "calls", "grid", "features", "seed")}
     say: Callable[[str], None] = lambda line: Console(stderr=True).print(line, highlight=False, soft_wrap=True)  # noqa: E731
     with bar("evaluating") as told:
         report, out = evaluate_images(options.run, Settings(**asked, **rest), options.again, say, told)
@@ -197,7 +199,8 @@ def _notes(report: Any) -> list[str]:
         told.append(f"bits/dim: of {report.bits.images} held-out images, 95 % limits.")
     if report.samples:
         sampler = f"{report.samples.solver} in {report.samples.steps} steps"
-        told.append(f"FID and KID: of {report.n} samples by {sampler}, seen by {report.eye}.")
+        grid = f" on the {report.settings.grid} grid" if report.settings.grid else ""
+        told.append(f"FID and KID: of {report.n} samples by {sampler}{grid}, seen by {report.eye}.")
     if report.memorisation:
         told.append(
             "Copies: an AUC of 1/2 if samples are no nearer to training images than held-out ones are, 1 if all"

@@ -24,6 +24,9 @@ class Sample:
     """A solver of `seminar list solvers`; ddim, or what a distilled run was made for, when left out."""
     steps: int | None = None
     """Steps of the solver; 50, or what a distilled run was made for, when left out."""
+    grid: str | None = None
+    """At which times: angle (our own, when left out), uniform, log_snr, karras; of a run that was trained on a chain
+    also leading, linspace, trailing: with all its steps and --solver ddpm that is DDPM's own sampler."""
     seed: int = 0
     """Seed of the draws."""
     label: int | None = None

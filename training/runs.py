@@ -128,12 +128,12 @@ def sample_run(
     n: int | None = None,
     solver: str | None = None,
     steps: int | None = None,
+    grid: str | None = None,
     seed: int = 0,
     label: int | None = None,
     guidance: float = 1.0,
     ema: float | None = None,
     out: Path | str | None = None,
-    grid: str | None = None,
 ) -> Tensor:
     """n samples of a finished run by its averaged weights, as its data are given; shown in a PNG if `out` names one.
 
@@ -145,6 +145,7 @@ def sample_run(
     drawn = trained.draw(sampler, n, streams("samples"), label, guidance)
     if out is not None:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
-        title = f"{trained.recipe.name}, {sampler.coefficients.name}, {len(sampler.coefficients)} steps"
+        on = "" if grid is None else f" of the {grid} grid"
+        title = f"{trained.recipe.name}, {sampler.coefficients.name}, {len(sampler.coefficients)} steps{on}"
         trained.task.picture(drawn, Path(out), title, streams("truth"))
     return trained.task.as_data(drawn)

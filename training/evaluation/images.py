@@ -53,6 +53,7 @@ class Settings:
     bits_n: int | None = None  # held-out images whose bits are computed; None: 128, or all if fewer
     chain: int = 100  # steps of the chain whose bound it is
     calls: tuple[int, ...] = (5, 10, 20, 50)  # of the network, for each sample: where quality is looked at
+    grid: str | None = None  # at which times, see sampling.py; None: our own
     features: str | None = None  # see features.py
     seed: int = 0
 
@@ -210,7 +211,7 @@ def _numbers(subject: Subject, settings: Settings) -> tuple[int, int]:
 
 def _samplers(subject: Subject, settings: Settings) -> list[Sampler]:
     """The run's own sampler first; then, for the curve, every solver at the numbers of calls asked for."""
-    chosen = [subject.sampler()] if settings.samples else []
+    chosen = [subject.sampler(grid=settings.grid)] if settings.samples else []
     if not settings.nfe:
         return chosen
     if isinstance(subject.trained.task, Distilled):
@@ -222,7 +223,7 @@ def _samplers(subject: Subject, settings: Settings) -> list[Sampler]:
         return chosen
     for solver in solvers.SOLVERS:
         for calls in sorted(set(settings.calls)):
-            within = (subject.sampler(solver, steps) for steps in range(calls, 0, -1))
+            within = (subject.sampler(solver, steps, settings.grid) for steps in range(calls, 0, -1))
             chosen.append(next(sampler for sampler in within if len(sampler.coefficients) <= calls))
     return chosen
 

@@ -75,8 +75,8 @@ class Subject:
 
         return watched
 
-    def sampler(self, solver: str | None = None, steps: int | None = None) -> Sampler:
-        return self.trained.sampler(solver, steps, **(evaluate.OPTIONS.get(solver, {}) if solver else {}))
+    def sampler(self, solver: str | None = None, steps: int | None = None, grid: str | None = None) -> Sampler:
+        return self.trained.sampler(solver, steps, grid, **(evaluate.OPTIONS.get(solver, {}) if solver else {}))
 
     def draw(self, sampler: Sampler, n: int, labels: Tensor | None, told: Told) -> Tensor:
         """n samples as uint8 pixels on the CPU: each part of them from a seed of its own, whatever the sampler.

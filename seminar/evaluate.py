@@ -44,7 +44,8 @@ class EvaluateImages:
     run: Annotated[Path, tyro.conf.Positional]
     """The run's folder; report and pictures go to its subfolder evaluation."""
     bits: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Bits per dimension of held-out images: a chain's bound, and the flow's."""
+    """Bits per dimension of held-out images, given their labels if the run was told labels: a chain's bound, and the
+    flow's."""
     fid: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """FID and KID of samples by the run's default sampler, beside those of held-out images."""
     nfe: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -177,8 +178,9 @@ def figures(report: Any) -> Any:
     for name in ("", "this run", "held-out images"):
         out.add_column(name)
     if report.bits:
-        out.add_row("bits/dim, chain", str(report.bits.chain))
-        out.add_row("bits/dim, flow", str(report.bits.flow) if report.bits.flow else "none: not known at t = 1")
+        given = "" if report.bits.of_label is None else " given the label"
+        out.add_row(f"bits/dim{given}, chain", str(report.bits.chain))
+        out.add_row(f"bits/dim{given}, flow", str(report.bits.flow) if report.bits.flow else "none: not known at t = 1")
     if report.samples:
         ours, floor = report.samples.distance, report.held_out
         out.add_row("FID", f"{ours.fid:.4g}", f"{floor.fid:.4g}")
@@ -197,6 +199,11 @@ def _notes(report: Any) -> list[str]:
     told = []
     if report.bits:
         told.append(f"bits/dim: of {report.bits.images} held-out images, 95 % limits.")
+    if report.bits and report.bits.of_label is not None:
+        told.append(
+            "Given its label, an image's bits are not those of papers without labels; drawing the label as well"
+        )
+        told.append(f"takes {report.bits.of_label:.2g} more at most.")
     if report.samples:
         sampler = f"{report.samples.solver} in {report.samples.steps} steps"
         grid = f" on the {report.settings.grid} grid" if report.settings.grid else ""

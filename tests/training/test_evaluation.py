@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from diffusion.solvers import SOLVERS
+from seminar.evaluate import figures
 from seminar.main import main
 from training import loop, recipes
 from training.data.digits import digits
@@ -122,12 +125,22 @@ def test_samples_have_the_labels_of_the_images_they_are_compared_with(told: Path
     chosen = subject.some(subject.held_out, 12, "held out")
     assert asked[0].tolist() == subject.held_out.labels(chosen).tolist()
     assert report.bits and report.bits.flow is None  # eps says nothing where nothing is left of the data
+    assert report.bits.of_label == pytest.approx(math.log2(10) / 64)
+    assert "bits/dim given the label, chain" in printed(report) and "takes 0.052 more at most" in printed(report)
+
+
+def printed(report: Any) -> str:
+    console = Console(width=200)
+    with console.capture() as told:
+        console.print(figures(report))
+    return " ".join(told.get().split())
 
 
 def test_what_was_asked_and_nothing_else(run: Path) -> None:
     report, out = evaluate_images(run, Settings(fid=False, nfe=False, memorisation=False, bits_n=2, chain=2))
     assert [path.name for path in out.iterdir()] == [REPORT]
     assert (report.n, report.eye, report.samples, report.curve, report.memorisation) == (None, None, None, (), {})
+    assert report.bits and report.bits.of_label is None and "label" not in printed(report)
     report, out = evaluate_images(run, Settings(bits=False, fid=False, nfe=False, n=4))
     assert (report.bits, report.held_out, set(report.memorisation)) == (None, None, {"pixels"})
 

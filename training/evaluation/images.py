@@ -1,5 +1,7 @@
 """All that is asked of a run of images: bits per dimension, FID and KID, quality against calls, memorisation.
 
+A run that was told labels is asked with them: its bits are those of an image given its label.
+
 Samples and held-out images are as many, n of each; both are compared with the images that the run learned from. What
 the held-out images get is the floor: no model does better but by luck, or by copying, which memorisation finds.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +32,7 @@ from training.evaluation.memorisation import Comparison
 from training.evaluation.subject import Subject, open_subject
 from training.sampling import Sampler
 from training.streams import Streams
-from training.task import Distilled
+from training.task import Conditional, Distilled
 
 SAMPLES, CODED = 1000, 128  # unless n and bits_n are given
 REFERENCE = 10_000  # images learned from that FID and KID compare with, at most
@@ -76,11 +79,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Bits:
-    """Bits per dimension of held-out images."""
+    """Bits per dimension of held-out images, each given its label where the network is told labels: of p(x | label).
+
+    A model that draws the label too, all equally likely, takes at most `of_label` more: p(x) >= p(x | label) / classes.
+    """
 
     images: int
     chain: Estimate
     flow: Estimate | None  # None where the network says nothing at t = 1
+    of_label: float | None = None  # log2(classes)/d, where the bits are given the label
 
 
 @dataclass(frozen=True)
@@ -270,7 +277,9 @@ def _bits(subject: Subject, settings: Settings, n: int, work: _Work) -> Bits:
             ).tolist()
             budget.close()
     flow = estimate(found["flow"]) if found["flow"] else None
-    return Bits(len(indices), estimate(found["chain"]), flow)
+    classes = subject.trained.task.classes if isinstance(subject.trained.task, Conditional) else 0
+    of_label = math.log2(classes) / math.prod(subject.recipe.shape) if classes else None
+    return Bits(len(indices), estimate(found["chain"]), flow, of_label)
 
 
 def _scaled(source: Source, indices: Tensor, device: torch.device) -> Tensor:

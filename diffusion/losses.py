@@ -157,12 +157,13 @@ def loss_weight(name: str, kind: str, kernel: Kernel, **options: float) -> Tenso
 @unproved("the network is arbitrary; target and weight are bound")
 def denoising_loss(
     network: Network, schedule: Schedule, x0: Tensor, t: Tensor, eps: Tensor,
-    kind: str = "eps", weight: str = "plain", **options: float,
+    kind: str = "eps", weight: str | Callable[[Kernel], Tensor] = "plain", **options: float,
 ) -> Tensor:  # fmt: skip
     """w_kind(t) mean over features of (network(x_t, t) - target)^2, one value for each sample: shape [batch].
 
     x0, eps: [batch, ...], eps ~ N(0, 1) drawn by the caller; t: [batch], drawn uniformly (or, with a density, divide).
-    With weight "elbo" and t uniform, the expectation is the diffusion part of the bound in nats per feature.
+    With weight "elbo" and t uniform, the expectation is the diffusion part of the bound in nats per feature. A weight
+    of one's own is a function of the kernel's values.
     """
     same_shape(x0=x0, eps=eps)
     if t.shape != x0.shape[:1]:
@@ -170,10 +171,11 @@ def denoising_loss(
     kernel = schedule.kernel(t)
     x_t = per_sample(kernel.alpha, x0) * x0 + per_sample(kernel.sigma, eps) * eps
     wanted = target(kind, x0, eps, *kernel)
+    w = weight(kernel) if callable(weight) else loss_weight(weight, kind, kernel, **options)
     prediction = network(x_t, t)
     same_shape(prediction=prediction, x_t=x_t)
     error = (prediction - wanted).square().flatten(1).mean(1)
-    return loss_weight(weight, kind, kernel, **options).to(error) * error
+    return w.to(error) * error
 
 
 def _check_options(name: str, known: dict[str, float], given: dict[str, float]) -> None:

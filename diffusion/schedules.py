@@ -30,9 +30,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ from diffusion.binding import formula, unproved
 
 TimeFunction = Callable[[Tensor], Tensor]
 Scalar = Tensor | float
+Value = TypeVar("Value")
 
 
 @unproved("a conversion; it computes nothing")
@@ -103,16 +104,17 @@ class Schedule:
     alpha_dot: TimeFunction
     sigma_dot: TimeFunction
     variance_dot: TimeFunction | None = None
+    kernel: Callable[[Tensor], Kernel] = field(init=False, repr=False, compare=False)
+    """(alpha, sigma, alpha', sigma') at t, which is looked at once."""
 
     def __post_init__(self) -> None:
+        four = self.alpha, self.sigma, self.alpha_dot, self.sigma_dot
         if self.variance_dot is None:
             object.__setattr__(self, "variance_dot", partial(_variance_dot, sigma=self.sigma, sigma_dot=self.sigma_dot))
-        for field in ("alpha", "sigma", "alpha_dot", "sigma_dot", "variance_dot"):
-            object.__setattr__(self, field, partial(_at_valid_time, function=getattr(self, field)))
-
-    def kernel(self, t: Tensor) -> Kernel:
-        """(alpha, sigma, alpha', sigma') at t."""
-        return Kernel(self.alpha(t), self.sigma(t), self.alpha_dot(t), self.sigma_dot(t))
+        for name in ("alpha", "sigma", "alpha_dot", "sigma_dot", "variance_dot"):
+            object.__setattr__(self, name, partial(_at_valid_time, function=getattr(self, name)))
+        kernel = partial(_at_valid_time, function=lambda t: Kernel(*(function(t) for function in four)))
+        object.__setattr__(self, "kernel", kernel)
 
     def half_log_snr(self, t: Tensor) -> Tensor:
         """log(alpha / sigma) at t, decreasing."""
@@ -160,7 +162,7 @@ def _variance_dot(t: Tensor, sigma: TimeFunction, sigma_dot: TimeFunction) -> Te
     return 2 * sigma(t) * sigma_dot(t)
 
 
-def _at_valid_time(t: Tensor, function: TimeFunction) -> Tensor:
+def _at_valid_time(t: Tensor, function: Callable[[Tensor], Value]) -> Value:
     if not isinstance(t, Tensor) or not t.is_floating_point():
         given = t.dtype if isinstance(t, Tensor) else type(t).__name__
         raise TypeError(f"time is a floating-point tensor with values in [0, 1] (step k of T is k/T); got {given}")

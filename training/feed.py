@@ -2,6 +2,9 @@
 
 `Task.batch` is a pure function of (seed, step, share), so what is made does not depend on when, in which thread or
 after what: any number of workers feeds the same bits, and nothing of the feed belongs to the state.
+
+In line, small batches are made several at a time: a network's step empties the processor's caches, so that the first
+batch after it costs as much as the four that follow.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from training.streams import Streams
 from training.task import Batch, Task
 
 AHEAD = 2  # steps made ahead by each worker
+AT_ONCE = 2**17  # bytes made at a time in line, where a step takes less
 
 
 def refuse_no_number(workers: int) -> None:
@@ -33,11 +37,18 @@ class Feed:
         self.task, self.recipe, self.seed, self.processes = task, recipe, seed, processes
         self.n = processes.share(recipe)
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="feed") if workers else None
-        self.ahead: deque[tuple[int, Future[list[Batch]]]] = deque()
+        self.ahead: deque[tuple[int, list[Batch] | Future[list[Batch]]]] = deque()
         self.depth = AHEAD * workers
 
     def __call__(self, step: int) -> list[tuple[Batch, Streams]]:
-        batches = self._made_ahead(step) if self.pool else self._make(step)
+        if self.ahead and self.ahead[0][0] != step:
+            self.ahead.clear()
+        if self.pool:
+            self._begin(step, self.pool)
+        elif not self.ahead:
+            self._make_several(step)
+        made = self.ahead.popleft()[1]
+        batches = made.result() if isinstance(made, Future) else made
         return [(self._on_device(batch), self._streams(step, micro)) for micro, batch in enumerate(batches)]
 
     def __enter__(self) -> Feed:
@@ -58,15 +69,18 @@ class Feed:
             made = [tuple(tensor.pin_memory() for tensor in batch) for batch in made]
         return made
 
-    def _made_ahead(self, step: int) -> list[Batch]:
-        """The step's batches, and others begun: up to `depth` steps, none beyond the recipe's last."""
-        assert self.pool
-        if self.ahead and self.ahead[0][0] != step:
-            self.ahead.clear()
+    def _begin(self, step: int, pool: ThreadPoolExecutor) -> None:
+        """Have the step's batches made, and others: up to `depth` steps, none beyond the recipe's last."""
         first = self.ahead[-1][0] + 1 if self.ahead else step
         for later in range(first, max(step + 1, min(step + self.depth, self.recipe.steps))):
-            self.ahead.append((later, self.pool.submit(self._make, later)))
-        return self.ahead.popleft()[1].result()
+            self.ahead.append((later, pool.submit(self._make, later)))
+
+    def _make_several(self, step: int) -> None:
+        """The step's batches, and those after it while they are small; none beyond the recipe's last."""
+        made = self._make(step)
+        several = AT_ONCE // max(1, sum(tensor.nbytes for batch in made for tensor in batch))
+        self.ahead.append((step, made))
+        self.ahead += [(later, self._make(later)) for later in range(step + 1, min(step + several, self.recipe.steps))]
 
     def _on_device(self, batch: Batch) -> Batch:
         if self.processes.device.type == "cpu":

@@ -6,8 +6,7 @@ r"""What stands around a network so that every noise level and every kind of pre
            so that F's input and its target have unit variance at any noise level, VE's included
     edm    x0 = c_skip x + c_out F(c_in x, c_noise) at x = x_t/alpha, level sigma/alpha (Karras et al. 2022, table 1)
 
-`scale` is what F's error is multiplied by in the prediction; the weight `unit` of a recipe, the plain squared error of
-F itself, divides by its square.
+The weight `unit` of a recipe makes the loss the plain squared error of F itself, whatever F's error is multiplied by.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from diffusion import edm
 from diffusion.parameterization import row
-from diffusion.schedules import Schedule
+from diffusion.schedules import Kernel, Schedule
 from diffusion.shapes import per_sample
 
 
@@ -31,8 +30,8 @@ class UnitVariance(nn.Module):
     def forward(self, x: Tensor, t: Tensor, *told: Tensor) -> Tensor:
         if t.ndim == 1 and t.stride(0) == 0:
             t = t[0]  # one time, expanded for the batch: its features need computing only once
-        s = torch.hypot(self.std * self.schedule.alpha(t), self.schedule.sigma(t))
-        r = target_std(self.schedule, self.kind, self.std, t)
+        kernel = self.schedule.kernel(t)
+        s, r = torch.hypot(self.std * kernel.alpha, kernel.sigma), target_std(self.kind, self.std, kernel)
         return per_sample(r, x) * self.network(x / per_sample(s, x), t, *told)
 
 
@@ -49,9 +48,9 @@ class Preconditioned(nn.Module):
         return denoised(x / per_sample(alpha, x), sigma / alpha)
 
 
-def target_std(schedule: Schedule, kind: str, std: float, t: Tensor) -> Tensor:
-    """r, the target's standard deviation at t; shape of t."""
-    a, b = row(kind, *schedule.kernel(t))
+def target_std(kind: str, std: float, kernel: Kernel) -> Tensor:
+    """r, the target's standard deviation; shape of the kernel's values."""
+    a, b = row(kind, *kernel)
     return torch.hypot(std * a, b)
 
 
@@ -62,8 +61,7 @@ def around(network: nn.Module, preconditioning: str, schedule: Schedule, kind: s
     return Preconditioned(network, schedule, std) if preconditioning == "edm" else network
 
 
-def scale(preconditioning: str, schedule: Schedule, kind: str, std: float, t: Tensor) -> Tensor:
-    """What an error of F is multiplied by in the prediction; without preconditioning, the target's own size."""
-    if preconditioning == "edm":
-        return edm.c_out(schedule.sigma(t) / schedule.alpha(t), std)
-    return target_std(schedule, kind, std, t)
+def unit_weight(preconditioning: str, kind: str, std: float, kernel: Kernel) -> Tensor:
+    """1 / (what an error of F is multiplied by in the prediction)^2; without preconditioning, by the target's size."""
+    edms = preconditioning == "edm"
+    return (edm.c_out(kernel.sigma / kernel.alpha, std) if edms else target_std(kind, std, kernel)) ** -2

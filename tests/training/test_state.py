@@ -83,7 +83,8 @@ def test_loss_scaling_changes_no_bit_and_finds_its_scale(monkeypatch: pytest.Mon
     for step in range(8):
         shares = feed(step)
         if step == 4:
-            shares = [((shares[0][0][0] * math.nan,), shares[0][1])]
+            [((x_0, t), streams)] = shares
+            shares = [((x_0 * math.nan, t), streams)]
         plain.advance(step, 1e-2, shares)
         scaled.advance(step, 1e-2, shares)
         seen.append(math.log2(scaled.optimization.scale["scale"].item()))

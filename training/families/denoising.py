@@ -6,6 +6,7 @@ an accelerator wait.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,8 +33,8 @@ class Denoising:
         self.recipe, self.shape, self.std = recipe, shape, recipe.std
         self.schedule = schedules.SCHEDULES[recipe.schedule]()
         self.classes = recipe.classes
-
         self.span = times.span(recipe)
+
     def network(self) -> nn.Module:
         """(x_t, t, labels or nothing) -> a prediction of the recipe's parameterization."""
         r = self.recipe
@@ -55,12 +56,9 @@ class Denoising:
         def predict(x: Tensor, t: Tensor) -> Tensor:
             return network(x, t, *told).float()
 
-        weights = "plain" if r.weights == "unit" else r.weights
-        losses = denoising_loss(predict, self.schedule, x_0, t, eps, r.parameterization, weights)
-        if r.weights == "unit":
-            scale = preconditioning.scale(r.preconditioning, self.schedule, r.parameterization, self.std, t)
-            losses = losses / scale**2
-        return losses.mean()
+        unit = partial(preconditioning.unit_weight, r.preconditioning, r.parameterization, self.std)
+        weights = unit if r.weights == "unit" else r.weights
+        return denoising_loss(predict, self.schedule, x_0, t, eps, r.parameterization, weights).mean()
 
     def withheld(self, labels: Tensor, streams: Streams) -> Tensor:
         """Labels, some of them replaced by the network's number for "not told"."""

@@ -7,6 +7,7 @@ finds every row equally easy (`unit` of preconditioning.py). Times are uniform a
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from diffusion.losses import denoising_loss
 from toy import worlds
 from toy.network import Network
 from training import draw, times
-from training.preconditioning import UnitVariance, target_std
+from training.preconditioning import UnitVariance, unit_weight
 from training.recipes import Recipe, ToyRecipe
 from training.run_folder import RunFolder
 from training.streams import Streams
@@ -34,8 +35,8 @@ class Toy:
         self.schedule = schedules.SCHEDULES[recipe.schedule]()
         self.std = standard_deviation(self.world)
         self.shape = (self.world.dim,)
-
         self.span = times.span(recipe)
+
     def network(self) -> UnitVariance:
         inner = Network(dim=self.world.dim, width=self.recipe.width, depth=self.recipe.depth)
         return UnitVariance(inner, self.schedule, self.recipe.parameterization, self.std)
@@ -45,20 +46,18 @@ class Toy:
         return {}
 
     def batch(self, n: int, streams: Streams) -> Batch:
-        """n draws of the world, [n, 2]."""
-        return (self.world.sample(n, streams("data", "cpu")).float(),)
+        """(n draws of the world [n, dim], their times [n])."""
+        u = times.strata(n, streams("time", "cpu"))
+        t = self.recipe.earliest + (self.recipe.latest - self.recipe.earliest) * u
+        return self.world.sample(n, streams("data", "cpu")).float(), t.float()
 
     def loss(self, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
-        """The mean weighted squared error, times and noise drawn from `streams`."""
-        (x0,), kind = batch, self.recipe.parameterization
-        n, device = len(x0), x0.device
-        eps = torch.randn(x0.shape, generator=streams("noise"), device=device)
-        u = times.strata(n, streams("time"))
-        t = (self.recipe.earliest + (self.recipe.latest - self.recipe.earliest) * u).float()
-        if self.recipe.weights != "unit":
-            return denoising_loss(network, self.schedule, x0, t, eps, kind, self.recipe.weights).mean()
-        losses = denoising_loss(network, self.schedule, x0, t, eps, kind, "plain")
-        return (losses / target_std(self.schedule, kind, self.std, t) ** 2).mean()
+        """The mean weighted squared error, the noise drawn from `streams`."""
+        (x0, t), kind = batch, self.recipe.parameterization
+        eps = torch.randn(x0.shape, generator=streams("noise"), device=x0.device)
+        unit = partial(unit_weight, "unit", kind, self.std)
+        weights = unit if self.recipe.weights == "unit" else self.recipe.weights
+        return denoising_loss(network, self.schedule, x0, t, eps, kind, weights).mean()
 
     def denoiser(self, network: nn.Module) -> model.Denoiser:
         return model.denoiser(network, self.schedule, self.recipe.parameterization)

@@ -23,10 +23,11 @@ from training import durable, run_folder, sampling, times
 from training.recipes import ToyRecipe
 from training.run_folder import RunFolder
 from training.streams import Streams
-from training.task import Distilled
+from training.task import Conditional, Distilled
 
 BLUE, ORANGE = "#0072B2", "#E69F00"
 POINTS, IMAGES = 4000, 64  # in a preview
+PER_CLASS, SHOWN = 8, 20  # images of a class, and classes, in one of labels
 GAP = 96  # grey between the images of a grid
 NUMBERED = 20  # classes up to which a matrix says its numbers
 SHARP = 800  # pixels up to which a small picture is enlarged
@@ -45,13 +46,22 @@ def samples(
 
 
 def distilled(folder: RunFolder, task: Distilled, network: nn.Module) -> Path:
-    """samples.png: samples of a distilled run by its own sampler."""
+    """samples.png: samples of a distilled run by its own sampler; one row for each class, if it is told."""
     streams, sampler = Streams(folder.seed, folder.recipe.steps), task.sampler()
-    n = POINTS if len(task.shape) == 1 else IMAGES
     device = next(network.parameters()).device
+    if isinstance(task, Conditional) and task.classes:
+        labels = classes(task.classes, device)
+        drawn = task.draw(network, sampler, len(labels), streams("preview", device), labels)
+        return grid(task.as_data(drawn), folder.path / "samples.png", labels)
+    n = POINTS if len(task.shape) == 1 else IMAGES
     drawn = sampling.draw(task.denoiser(network), sampler, task.shape, n, streams("preview", device)).cpu()
     title = f"{folder.recipe.name}, {sampler.coefficients.name}, {len(sampler.coefficients)} steps"
     return task.picture(drawn, folder.path / "samples.png", title, streams("truth"))
+
+
+def classes(n: int, device: torch.device) -> Tensor:
+    """The labels of a preview: some of each class, or of the first SHOWN of them."""
+    return torch.arange(min(n, SHOWN), device=device).repeat_interleave(PER_CLASS)
 
 
 def compare(drawn: Tensor, world: str, path: Path, title: str, generator: torch.Generator) -> Path:

@@ -100,7 +100,12 @@ def load(path: Path | str, weights: Weights = "ema") -> Trained:
     if not isinstance(built, Generative):
         raise ValueError(f"{path} is a run of {folder.recipe.name}, which is no generative model")
     network = trained_network(folder, built, weights)
-    return Trained(built.denoiser(network), built.schedule, folder.recipe, built.std, folder, built, network)
+
+    def denoiser(x: Tensor, t: Tensor) -> Tensor:
+        """Asked for when it is called: a network that was always told a label has none without."""
+        return built.denoiser(network)(x, t)
+
+    return Trained(denoiser, built.schedule, folder.recipe, built.std, folder, built, network)
 
 
 def finished(path: Path | str) -> RunFolder:

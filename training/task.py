@@ -124,6 +124,15 @@ class Conditional(Generative, Protocol):
 
 
 @runtime_checkable
+class Cut(Conditional, Protocol):
+    """A task whose samplers cut what its network predicts to a range."""
+
+    def uncut(self, network: nn.Module, labels: Tensor | None = None, guidance: float = 1.0) -> Denoiser:
+        """The denoiser without that, which students learn: what is cut is no mean of x_0, and has no gradient."""
+        ...
+
+
+@runtime_checkable
 class Distilled(Generative, Protocol):
     """A generative task whose network knows one sampler alone, and few steps of it."""
 

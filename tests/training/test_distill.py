@@ -20,13 +20,14 @@ from diffusion import ddim, schedules, solvers
 from diffusion.sampling import sample
 from toy import worlds
 from training import draw, evaluate, loop, optimization, prepared, recipes, runs, sampling, tensor_file
-from training.distillation import reflow
+from training.distillation import progressive, reflow
 from training.distillation.consistency import Consistency
 from training.distillation.follower import Follower
 from training.distillation.progressive import Progressive
 from training.distillation.reflow import Reflow
 from training.families import distill
 from training.families.toy import Toy
+from training.preconditioning import UnitVariance
 from training.recipes import Recipe
 from training.recipes.distill import ProgressiveRecipe
 from training.run_folder import RunFolder
@@ -34,6 +35,7 @@ from training.streams import Streams
 
 COSINE, LAW = schedules.cosine(), worlds.make("gaussian")
 EARLIEST, LATEST, STEPS = 0.02, 0.95, 8
+DIGITS: dict[str, Any] = {"classes": 10, "channels": (8, 16), "layers": 1, "head": 8, "batch": 16}
 STD = Toy(recipes.find("toy.gaussian")).std  # type: ignore[arg-type]
 GRID = sampling.angle_grid(COSINE, STEPS, LATEST, STD)
 PLACES = torch.cat([GRID, sampling.angle_grid(COSINE, STEPS, LATEST, STD, end=EARLIEST)]).unique()
@@ -66,6 +68,9 @@ def exact_map() -> Tensor:
 
 def tiny(name: str, **settings: Any) -> Recipe:
     return recipes.change(recipes.find(name), **{"batch": 64, "log_every": 100, "save_every": 1000} | settings)
+
+
+distilled = draw.distilled
 
 
 @pytest.fixture(autouse=True)
@@ -218,6 +223,31 @@ def test_every_step_belongs_to_one_round() -> None:
     assert tiny("distill.progressive", start_steps=64, end_steps=2).rounds == 5  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("end_steps", [1, 2])
+def test_a_students_step_is_two_of_its_rounds_teacher(
+    affine: str, monkeypatch: pytest.MonkeyPatch, end_steps: int
+) -> None:
+    """The first teacher walks GRID; in each round all steps of the halved grid are learned, and no others."""
+    learned: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def heard(*arguments: Any) -> Tensor:
+        learned.append(arguments[4])
+        return torch.zeros(1)
+
+    monkeypatch.setattr(progressive.distil, "progressive_loss", heard)
+    recipe = tiny("distill.progressive", teacher=affine, start_steps=STEPS, end_steps=end_steps, steps=30)
+    task = distill.build(recipe)
+    assert isinstance(recipe, ProgressiveRecipe)
+    network, walked = task.network(), GRID.tolist()
+    for step in range(0, 30, 30 // recipe.rounds):
+        streams = Streams(0, step)
+        task.loss(network, task.batch(256, streams), streams)
+        pairs = {tuple(times) for times in torch.stack(learned.pop(), 1).tolist()}
+        assert pairs == set(zip(walked[:-2:2], walked[1:-1:2], walked[2::2], strict=True))
+        walked = walked[::2]
+    assert task.sampler().coefficients.times.tolist() == walked
+
+
 def test_every_round_has_its_own_learning_rates() -> None:
     recipe = tiny("distill.progressive", steps=30, start_steps=8, end_steps=1, warmup=0.2, lr=1.0)
     rates = [optimization.learning_rate(step, recipe) for step in range(30)]
@@ -333,7 +363,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(draw, "curves", lambda *_: None)
         patch.setattr(draw, "grid", lambda *_: None)
-        recipe = tiny("images.digits-unet", classes=10, channels=(8, 16), layers=1, head=8, steps=20, batch=16, lr=1e-2)
+        recipe = tiny("images.digits-unet", **DIGITS, steps=20, lr=1e-2)
         return str(loop.train(recipe, tmp_path_factory.mktemp("digits") / "run", quiet=True).folder)
 
 
@@ -400,6 +430,57 @@ def test_labels_where_there_are_none(ring: str, tmp_path: Path) -> None:
     student(tmp_path / "run", "distill.consistency", ring, steps=1)
     with pytest.raises(ValueError, match=r"toy\.ring was trained without labels"):
         runs.sample_run(tmp_path / "run", n=2, label=1)
+
+
+@pytest.fixture(scope="module")
+def always_told(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a run that was never without a label."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draw, "curves", lambda *_: None)
+        recipe = tiny("images.digits-unet", **DIGITS, label_dropout=0.0, steps=1)
+        return str(loop.train(recipe, tmp_path_factory.mktemp("told") / "run", quiet=True).folder)
+
+
+@pytest.mark.parametrize(
+    "name, settings", [("progressive", {"start_steps": 4, "end_steps": 2}), ("reflow", {"pairs": 8})]
+)
+def test_a_teacher_that_was_always_told(
+    always_told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, settings: dict[str, Any]
+) -> None:
+    """Its students draw with labels, their pictures too; guidance is refused before there is a folder."""
+    asked = {"teacher": always_told, "batch": 4} | settings
+    words = refused(tmp_path / "guided", f"distill.{name}", guidance=2.0, **asked)
+    assert words == f"teacher {always_told}: guidance = 2.0: trained with label_dropout = 0, it has no unguided model"
+    monkeypatch.setattr(draw, "distilled", distilled)
+    trained = student(tmp_path / "run", f"distill.{name}", steps=1, **asked)
+    assert (tmp_path / "run" / "samples.png").stat().st_size > 0
+    assert runs.sample_run(tmp_path / "run", n=2, label=3).shape == (2, 1, 8, 8)
+    with pytest.raises(ValueError, match="it has no model without a label: give one"):
+        trained.draw(trained.sampler(), 2, Streams(0, 0)("samples"))
+
+
+def test_a_preview_has_a_row_for_each_class(always_told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Tensor] = []
+    monkeypatch.setattr(draw, "grid", lambda images, path, labels: told.append(labels) or path)
+    task = distill.build(tiny("distill.progressive", teacher=always_told, start_steps=2))
+    distilled(RunFolder(tmp_path, task.recipe, 0), task, task.network())
+    assert torch.equal(told[0], torch.arange(10).repeat_interleave(8))
+    assert len(draw.classes(1000, torch.device("cpu"))) == 160  # not a thousand rows
+
+
+@pytest.mark.parametrize("schedule", ["edm", "cosine"])
+def test_straight_paths_of_a_teacher_of_edm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: str) -> None:
+    """The student is a network of velocities: it has the scales of these and learns of a denoiser all the same."""
+    monkeypatch.setattr(draw, "curves", lambda *_: None)
+    monkeypatch.setattr(draw, "grid", lambda *_: None)
+    edm = {"preconditioning": "edm", "parameterization": "x0", "schedule": schedule, "times": "lognormal"}
+    recipe = tiny("images.digits-unet", **DIGITS | edm, steps=1, earliest=0.01)
+    teacher = str(loop.train(recipe, tmp_path / "teacher", quiet=True).folder)
+    once = student(tmp_path / "once", "distill.reflow", teacher, pairs=8, pair_steps=2, steps=1, batch=4)
+    assert isinstance(once.network, UnitVariance)
+    assert (once.network.kind, once.network.schedule.name) == ("velocity", "flow")
+    again = distill.build(tiny("distill.reflow", teacher=str(once.folder.path), pairs=8, pair_steps=2))
+    assert again.network().load_state_dict(once.network.state_dict())
 
 
 # -- what a run of them refuses ----------------------------------------------------------------------------------------

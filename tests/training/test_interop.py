@@ -330,6 +330,77 @@ def test_an_import_samples_and_teaches(checkpoint: Path, tmp_path: Path) -> None
     assert train(student, out=tmp_path / "student", quiet=True).finished
 
 
+def imported(checkpoint: Path, out: Path, **scheduler: Any) -> runs.Trained:
+    diffusers.DDPMScheduler(**scheduler).save_pretrained(checkpoint / "scheduler")
+    return runs.load(import_folder(checkpoint, out, data="digits").path)
+
+
+STUDENTS: list[tuple[str, dict[str, Any]]] = [
+    ("progressive", {"start_steps": 2}),
+    ("consistency", {"levels": 4}),
+    ("consistency", {"levels": 4, "from_data": True}),
+]
+
+
+@pytest.mark.parametrize("kind, settings", STUDENTS)
+def test_a_student_learns_what_its_teacher_predicts_and_not_where_a_sampler_cuts_it(
+    checkpoint: Path, tmp_path: Path, kind: str, settings: dict[str, Any]
+) -> None:
+    """All of this model's predictions lie beyond +-1e-3: cut off, they would be one constant, without a gradient."""
+    learned = []
+    for name, cut in (("cut", {"clip_sample_range": 1e-3}), ("free", {"clip_sample": False})):
+        teacher = imported(checkpoint, tmp_path / name, prediction_type="sample", **cut)
+        x = teacher.denoiser(noise()[0], torch.tensor(0.5)).abs().max()
+        assert x <= 1e-3 if name == "cut" else x > 0.1
+        torch.manual_seed(0)
+        student = recipes.change(recipes.find(f"distill.{kind}"), teacher=str(teacher.folder.path), batch=4, **settings)
+        task, streams = build(student), Streams(0, 0)
+        network = task.network().eval()
+        loss = task.loss(network, task.batch(4, streams), streams)
+        loss.backward()
+        drawn = task.denoiser(network)(noise()[0], task.sampler(1).coefficients.times[0])  # type: ignore[attr-defined]
+        learned.append((loss, drawn, *(p.grad for p in network.parameters())))
+    for one, other in zip(*learned, strict=True):
+        torch.testing.assert_close(one, other)
+    assert max(float(gradient.abs().max()) for gradient in learned[0][2:]) > 1e-4
+
+
+def test_pairs_are_samples_so_they_are_cut(checkpoint: Path, tmp_path: Path) -> None:
+    teacher = imported(checkpoint, tmp_path / "run", clip_sample_range=0.25)
+    task = build(recipes.change(recipes.find("distill.reflow"), teacher=str(tmp_path / "run"), pair_steps=2))
+    pairs = task.make(torch.arange(4), 0)  # type: ignore[attr-defined]
+    table = teacher.sampler("ddim", 2)
+    drawn = sampling.sample(teacher.denoiser, table.coefficients, table.spread * pairs["noise"])
+    torch.testing.assert_close(pairs["data"], drawn)
+    assert drawn.abs().max() == 0.25
+
+
+def test_a_model_that_was_always_told_has_students_of_labels(tmp_path: Path) -> None:
+    """Its table of labels has none that says "not told"."""
+    exported = export(finished(tmp_path / "run", classes=9), tmp_path / "out")
+    teacher = import_folder(exported.folder, tmp_path / "back", classes=10, data="digits").path
+    reflow = recipes.find("distill.reflow")
+    student = recipes.change(reflow, teacher=str(teacher), pairs=8, pair_steps=2, steps=1, batch=4)
+    folder = train(student, out=tmp_path / "student", quiet=True).folder
+    assert (folder / "samples.png").stat().st_size > 0
+    for run in (teacher, folder):
+        assert runs.sample_run(run, n=2, steps=2, label=9).shape == (2, 1, 8, 8)
+        with pytest.raises(ValueError, match="no model without a label: give one"):
+            runs.sample_run(run, n=2, steps=2)
+
+
+def test_labels_are_withheld_once(tmp_path: Path) -> None:
+    """A stock transformer forgets a tenth of its labels while it is trained, each block others; our loss does that."""
+    exported = export(finished(tmp_path / "run", **DIT, classes=10), tmp_path / "out")
+    model = diffusers.DiTTransformer2DModel.from_pretrained(exported.folder, subfolder="transformer").train()
+    network = runs.load(import_folder(exported.folder, tmp_path / "back", classes=10).path).network.train()
+    x, t, label = torch.randn(64, 1, 8, 8), torch.full((64,), 0.5), torch.arange(64) % 10
+    one, two = (network(x, t, label) for _ in range(2))
+    assert torch.equal(one, two)
+    one, two = (model(x, 499 * t, label).sample for _ in range(2))
+    assert not torch.equal(one, two)
+
+
 def test_a_model_alone_needs_a_scheduler(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--scheduler FOLDER"):
         import_folder(checkpoint / "unet", tmp_path / "run")

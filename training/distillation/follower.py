@@ -14,13 +14,12 @@ from torch.distributed.tensor import DTensor
 
 from diffusion.parameterization import mix
 from diffusion.shapes import per_sample
+from training import runs
 from training.distillation.student import Student
 from training.recipes.distill import DistillRecipe
 from training.runs import Trained
 from training.streams import Streams
 from training.task import Distilled
-
-NOISE_ONLY = ("eps", "score")  # predictions that say nothing of the data where x_t is all noise
 
 
 class Follower(Student):
@@ -57,7 +56,7 @@ def of_one_network(recipe: DistillRecipe, teacher: Trained) -> Trained:
     if isinstance(teacher.task, Distilled):
         raise ValueError(f"teacher {recipe.teacher} is distilled itself: {recipe.name} needs a denoiser at all times")
     kind = getattr(teacher.recipe, "parameterization", None)
-    if kind in NOISE_ONLY:
+    if kind in runs.NOISE_ONLY:
         raise ValueError(
             f"teacher {recipe.teacher} predicts {kind}, which says nothing of the data where x_t is all noise: "
             f"{recipe.name} needs one that predicts x0, v or velocity"

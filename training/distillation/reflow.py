@@ -15,7 +15,8 @@ from diffusion.sampling import sample
 from diffusion.shapes import per_sample
 from diffusion.types import Denoiser
 from training import launch, recipes, sampling, tensor_file
-from training.distillation.student import Student
+from training.distillation.student import Student, of_labels
+from training.recipes import Recipe
 from training.recipes.distill import ReflowRecipe
 from training.runs import Trained
 from training.sampling import Sampler
@@ -44,7 +45,7 @@ class Reflow(Student):
         self.path = teacher.sampler(steps=recipe.pair_steps)
         if self.path.coefficients.noise.any():
             raise ValueError(f"teacher {recipe.teacher} draws noise on the way: reflow needs a deterministic sampler")
-        straight = recipes.change(self.data, schedule="flow", parameterization="velocity")
+        straight = straightened(self.data)
         self.architecture = build_task(straight)
         self.inherits = isinstance(teacher.task, Reflow) or straight == teacher.recipe
 
@@ -68,8 +69,9 @@ class Reflow(Student):
 
     @torch.no_grad()
     def carried(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The end of the teacher's path from unit noise."""
-        denoiser = self.taught(self.teacher.network.to(noise.device), labels)
+        """The end of the teacher's path from unit noise, as its sampler draws it."""
+        network = self.teacher.network.to(noise.device)
+        denoiser = of_labels(self.teacher.task.denoiser, network, labels, self.recipe.guidance)
         return sample(denoiser, self.path.coefficients, self.path.spread * noise)
 
     def facts(self) -> dict[str, Any]:
@@ -107,3 +109,11 @@ class Reflow(Student):
         """Euler in equal steps from unit noise."""
         steps = self.recipe.end_steps if steps is None else steps
         return Sampler(solvers.euler(self.schedule, grids.uniform(steps)), 1.0)
+
+
+def straightened(recipe: Recipe) -> Recipe:
+    """The recipe of a network like this one's for velocities of straight paths."""
+    settings = {"schedule": "flow", "parameterization": "velocity"}
+    if getattr(recipe, "preconditioning", None) == "edm":  # it is of denoisers alone: velocities go with unit variance
+        settings["preconditioning"] = "unit"
+    return recipes.change(recipe, **settings)

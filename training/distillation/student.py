@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from training.run_folder import RunFolder
 from training.runs import Trained
 from training.sampling import Sampler
 from training.streams import Streams
-from training.task import Batch, Conditional, Distilled, Generative
+from training.task import Batch, Conditional, Cut, Distilled, Generative
 
 
 class Student:
@@ -40,6 +41,10 @@ class Student:
         self.classes = teacher.task.classes if isinstance(teacher.task, Conditional) else 0
         if recipe.guidance != 1 and not self.classes:
             raise ValueError(f"guidance = {recipe.guidance}: teacher {recipe.teacher} knows no labels to be guided by")
+        try:
+            self.taught(teacher.network, torch.zeros(1, dtype=torch.int64) if self.classes else None)
+        except ValueError as error:
+            raise ValueError(f"teacher {recipe.teacher}: {error}") from None
 
     def facts(self) -> dict[str, Any]:
         """The teacher, and what its data depend on."""
@@ -73,6 +78,8 @@ class Student:
             raise ValueError(
                 f"guidance = {guidance}: a student is not guided, its teacher was, by {self.recipe.guidance}"
             )
+        if labels is None:
+            told(self.teacher.task, network, None)  # refused where labels were never withheld
         return self.student(network, labels)
 
     def student(self, network: nn.Module, labels: Tensor | None) -> Denoiser:
@@ -122,8 +129,12 @@ class Student:
 
 
 def told(task: Generative, network: nn.Module, labels: Tensor | None, guidance: float = 1.0) -> Denoiser:
-    """The task's denoiser, of labels if there are any."""
-    if labels is None:
-        return task.denoiser(network)
-    assert isinstance(task, Conditional)
-    return task.denoiser(network, labels, guidance)
+    """The task's denoiser as it is learned, of labels if there are any."""
+    return of_labels(task.uncut if isinstance(task, Cut) else task.denoiser, network, labels, guidance)
+
+
+def of_labels(
+    denoiser: Callable[..., Denoiser], network: nn.Module, labels: Tensor | None, guidance: float
+) -> Denoiser:
+    """A task's denoiser, of labels if there are any."""
+    return denoiser(network) if labels is None else denoiser(network, labels, guidance)

@@ -23,7 +23,7 @@ from training.sampling import Sampler
 from training.streams import Streams
 from training.task import Batch
 
-PER_CLASS, STEPS = 8, 20  # of a preview
+STEPS = 20  # of a preview
 
 
 class Denoising:
@@ -98,7 +98,7 @@ class Denoising:
     def preview(self, network: nn.Module, folder: RunFolder) -> Path:
         """samples.png in the run folder: a grid of samples, by 20 steps of Heun; one row for each class, if told."""
         device = next(network.parameters()).device
-        labels = torch.arange(self.classes, device=device).repeat_interleave(PER_CLASS) if self.classes else None
+        labels = draw.classes(self.classes, device) if self.classes else None
         n = draw.IMAGES if labels is None else len(labels)
         sampler = sampling.sampler(self.schedule, "heun", STEPS, self.span, self.std)
         generator = Streams(folder.seed, self.recipe.steps, device=device)("preview")

@@ -55,9 +55,13 @@ class Imported(Images):
         return networks.Stock(made(self.recipe.model), unlabelled, self.steps)
 
     def denoiser(self, network: nn.Module, labels: Tensor | None = None, guidance: float = 1.0) -> Denoiser:
-        """As all denoisers; what it predicts is cut to +-within."""
-        free, most = super().denoiser(network, labels, guidance), self.recipe.within
+        """The one for samplers, as in the stock pipeline: what it predicts, guided, is cut to +-within."""
+        free, most = self.uncut(network, labels, guidance), self.recipe.within
         return (lambda x, t: free(x, t).clamp(-most, most)) if most else free
+
+    def uncut(self, network: nn.Module, labels: Tensor | None = None, guidance: float = 1.0) -> Denoiser:
+        """As all denoisers."""
+        return super().denoiser(network, labels, guidance)
 
 
 def made(config: str) -> nn.Module:
@@ -67,7 +71,8 @@ def made(config: str) -> nn.Module:
     table = json.loads(config)
     if table.get("_class_name") not in MODELS:
         raise ValueError(f"model {table.get('_class_name')!r}: expected {' or '.join(MODELS)}")
-    return getattr(diffusers, table["_class_name"]).from_config(table)
+    model = getattr(diffusers, table["_class_name"]).from_config(table)
+    return networks.told_all(model) if isinstance(model, diffusers.DiTTransformer2DModel) else model
 
 
 def build(recipe: Recipe) -> Imported:

@@ -64,11 +64,11 @@ class Events:
 
 
 def send_at_step(step: int, which: signal.Signals) -> None:
-    """Get a signal in the middle of a step: where its loss draws its times."""
+    """Get a signal in the middle of a step: where its loss draws its noise."""
     draw = streams.Streams.__call__
 
     def deadly(self: streams.Streams, purpose: str, device: Any = None) -> torch.Generator:
-        if self.step == step and purpose == "time":
+        if self.step == step and purpose == "noise":
             os.kill(os.getpid(), which)
         return draw(self, purpose, device)
 
@@ -128,11 +128,12 @@ def drop_out() -> None:
 
 def read_in_epochs(points: int = 96) -> None:
     """Let the toy learn from so many points, in the shuffled epochs of an image run: four of RECIPE's steps."""
-    data = worlds.make(RECIPE.world).sample(points, torch.Generator().manual_seed(0)).float()
+    data, drawn = worlds.make(RECIPE.world).sample(points, torch.Generator().manual_seed(0)).float(), Toy.batch
 
     def batch(self: Toy, n: int, streams: streams.Streams) -> task.Batch:
         first = (streams.step * streams.shares + streams.share) * n
-        return (data[read_order(torch.arange(first, first + n), points, streams.seed)[1]],)
+        _, t = drawn(self, n, streams)
+        return data[read_order(torch.arange(first, first + n), points, streams.seed)[1]], t
 
     Toy.batch = batch  # type: ignore[method-assign]
 

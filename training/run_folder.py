@@ -89,7 +89,7 @@ def _hash(recipe: Recipe, seed: int) -> str:
 def create(path: Path, recipe: Recipe, seed: int) -> RunFolder:
     """Make the folder of a new run; ValueError if something is there already."""
     refuse_existing(path)
-    config = {"hash": _hash(recipe, seed), "seed": seed, "recipe": dataclasses.asdict(recipe)}
+    config = {"hash": _hash(recipe, seed), "seed": seed, "recipe": recipes.as_table(recipe)}
     durable.place(path, {CONFIG: rtoml.dumps(config, pretty=True).encode()})
     return RunFolder(path, recipe, seed)
 

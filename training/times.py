@@ -10,8 +10,9 @@ A batch's n uniform numbers are stratified: the i-th lies in one of n equal part
 | lognormal    | log(sigma/alpha) ~ N(mean, std^2)  | Karras et al. 2022, table 1    |
 | logit_normal | log(t/(1 - t)) ~ N(mean, std^2)    | Esser et al. 2024, section 3.1 |
 
-The two normal laws are cut off at the ends, exactly: nothing piles up there. A weight of diffusion/losses.py other than
-`plain` is stated for uniform times; under another law the density multiplies it.
+The two normal laws have their papers' mean and std unless a recipe says others: -1.2 and 1.2, 0 and 1. They are cut off
+at the ends, exactly: nothing piles up there. A weight of diffusion/losses.py other than `plain` is stated for uniform
+times; under another law the density multiplies it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from training.recipes.denoising import DenoisingRecipe
 from training.recipes.noised import NoisedRecipe
 
 T = 1000
+NORMAL = {"lognormal": (-1.2, 1.2), "logit_normal": (0.0, 1.0)}  # mean and std in the laws' papers
 SLACK = 1e-9  # of T t: what is a whole number but for its rounding counts as one
 
 
@@ -63,7 +65,17 @@ def strata(n: int, generator: Generator) -> Tensor:
 def draw(recipe: DenoisingRecipe, schedule: Schedule, n: int, generator: Generator) -> Tensor:
     """n times by the recipe's law, stratified: float64 [n]."""
     ends = torch.tensor([recipe.earliest, recipe.latest], dtype=torch.float64, device=generator.device)
-    return quantile(recipe.times, strata(n, generator), schedule, ends, recipe.times_mean, recipe.times_std)
+    return quantile(recipe.times, strata(n, generator), schedule, ends, *normal(recipe))
+
+
+def normal(recipe: DenoisingRecipe) -> tuple[float, float]:
+    """(mean, std) of a recipe's normal law; where it has none, numbers without a meaning."""
+    mean, std = NORMAL.get(recipe.times, (0.0, 1.0))
+    if recipe.times_mean is not None:
+        mean = recipe.times_mean
+    if recipe.times_std is not None:
+        std = recipe.times_std
+    return mean, std
 
 
 def quantile(law: str, u: Tensor, schedule: Schedule, ends: Tensor, mean: float, std: float) -> Tensor:

@@ -223,6 +223,38 @@ def test_normal_laws_of_times_are_scipys(law: str) -> None:
     assert t[0] == pytest.approx(0.02) and t[-1] == pytest.approx(0.9)
 
 
+@pytest.mark.parametrize("name", ["images.digits-unet", "images.cifar10-edm"])
+@pytest.mark.parametrize("law, mean, std", [("logit_normal", 0.0, 1.0), ("lognormal", -1.2, 1.2)])
+def test_a_normal_law_is_its_papers_unless_a_recipe_says_another(name: str, law: str, mean: float, std: float) -> None:
+    """20,000 stratified draws: their quantiles are the law's to a ten-thousandth or so."""
+    recipe = recipes.change(recipes.find(name), times=law, earliest=1e-6, latest=1 - 1e-6)
+    schedule = schedules.SCHEDULES[recipe.schedule]()  # type: ignore[attr-defined]
+
+    def found(**settings: Any) -> list[float]:
+        t = times.draw(recipes.change(recipe, **settings), schedule, 20_000, torch.Generator())  # type: ignore[arg-type]
+        place = torch.logit(t) if law == "logit_normal" else -schedule.half_log_snr(t)
+        low, middle, high = place.quantile(torch.tensor([0.15865525, 0.5, 0.84134475], dtype=torch.float64)).tolist()
+        return [middle, (high - low) / 2]
+
+    assert found() == pytest.approx([mean, std], abs=2e-3)
+    assert found(times_mean=0.4) == pytest.approx([0.4, std], abs=2e-3)
+    assert found(times_std=0.7) == pytest.approx([mean, 0.7], abs=2e-3)
+
+
+@pytest.mark.parametrize("settings", [{}, {"times_mean": 0.4}, {"times": "lognormal", "times_std": 0.5}])
+def test_what_a_recipe_leaves_to_its_law_is_left_in_its_folder_too(settings: dict[str, Any], tmp_path: Path) -> None:
+    recipe = recipes.change(DIGITS, **settings)
+    run_folder.create(tmp_path / "run", recipe, 0)
+    assert run_folder.open_run(tmp_path / "run").recipe == recipe
+
+
+def test_a_run_that_says_all_is_what_it_says() -> None:
+    """As those do that were made when every recipe had numbers, used or not."""
+    table = recipes.as_table(DIGITS) | {"times_mean": -1.2, "times_std": 1.2}
+    recipe = recipes.from_table(table)
+    assert recipes.as_table(recipe) == table and recipe != DIGITS
+
+
 def test_the_chains_times_are_its_steps_equally_often() -> None:
     recipe = recipes.find("images.cifar10-unet")
     assert isinstance(recipe, ImageRecipe)

@@ -31,6 +31,7 @@ __all__ = [
     "ImageRecipe",
     "Recipe",
     "ToyRecipe",
+    "as_table",
     "change",
     "find",
     "fingerprint",
@@ -57,13 +58,23 @@ def change(recipe: Recipe, **settings: Any) -> Recipe:
 
 
 def from_table(table: Mapping[str, Any]) -> Recipe:
-    """The recipe that `dataclasses.asdict` (or a config.toml) describes; every setting must be there, and no other."""
+    """The recipe that a table (`as_table`, or a config.toml) describes; every setting must be there, and no other.
+
+    A setting that may be None is, where it is not there.
+    """
     if "name" not in table:
         raise ValueError("the recipe's table has no name")
-    recipe = change(find(table["name"]), **table)
+    ready = find(table["name"])
+    table = {field.name: None for field in dataclasses.fields(ready) if field.default is None} | dict(table)
+    recipe = change(ready, **table)
     if missing := [field.name for field in dataclasses.fields(recipe) if field.name not in table]:
         raise ValueError(f"the recipe's table lacks {', '.join(missing)}")
     return recipe
+
+
+def as_table(recipe: Recipe) -> dict[str, Any]:
+    """All settings but those that are None, which TOML has no word for."""
+    return {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
 
 
 def fingerprint(recipe: Recipe) -> str:

@@ -38,8 +38,8 @@ class DenoisingRecipe(NoisedRecipe):
     std: Positive = 0.5  # of the data, as preconditioning and samplers take it (EDM's sigma_data)
 
     times: Literal["uniform", "chain", "lognormal", "logit_normal"] = "uniform"  # their law: times.py
-    times_mean: Real = -1.2
-    times_std: Positive = 1.2
+    times_mean: Real | None = None  # of a normal law; None: as in the paper that it comes from
+    times_std: Positive | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -60,7 +60,7 @@ CIFAR10_EDM = ImageRecipe(
     name="images.cifar10-edm",
     data="cifar10", colour="rgb", size=32, std=0.5, flip=True,
     channels=(256, 256, 256), layers=4, attention=(False, True, False), head=256, dropout=0.13,
-    parameterization="x0", schedule="edm", preconditioning="edm", times="lognormal", times_mean=-1.2, times_std=1.2,
+    parameterization="x0", schedule="edm", preconditioning="edm", times="lognormal",
     earliest=1e-6, latest=1 - 1e-6,
     steps=390_625, batch=512, lr=1e-3, lr_decay="constant", warmup=0.05, beta2=0.999, ema=(0.0036,),
     log_every=100, save_every=10_000,

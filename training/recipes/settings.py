@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ def checked(name: str, value: Any, hint: Any) -> Any:
 
     An integer will do for a float, a list for a tuple. ValueError or TypeError, naming the setting and the value.
     """
+    if get_origin(hint) in (Union, UnionType):  # with None, the default: nothing is said
+        return None if value is None else checked(name, value, get_args(hint)[0])
     interval = None
     if get_origin(hint) is Annotated:
         hint, interval = get_args(hint)

@@ -18,6 +18,7 @@ from seminar.evaluate import figures
 from seminar.main import main
 from training import loop, recipes
 from training.data.digits import digits
+from training.data.source import Memory
 from training.evaluation.images import REPORT, Settings, evaluate_images
 from training.evaluation.subject import Subject, open_subject
 
@@ -109,6 +110,23 @@ def test_a_run_that_returns_its_training_images_is_caught(split: str, run: Path,
         assert found.auc == 1 and found.share_below == 1
     else:
         assert found.auc == 0.5 and found.share_below <= 0.01
+
+
+def test_the_images_learned_from_are_read_in_parts(run: Path, eye: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, no more than a part of them is held at once; what is found is the same."""
+    settings = Settings(bits=False, nfe=False, n=20, features=eye)
+    whole = evaluate_images(run, settings, again=True)[0].memorisation
+    asked, images = [], Memory.images
+
+    def watched(self: Memory, indices: Tensor) -> Tensor:
+        asked.append(len(indices))
+        return images(self, indices)
+
+    monkeypatch.setattr(Memory, "images", watched)
+    monkeypatch.setattr("training.evaluation.images.REFERENCE", 100)
+    monkeypatch.setattr("training.evaluation.memorisation.TOGETHER", 100 * 64)
+    assert evaluate_images(run, settings, again=True)[0].memorisation == whole
+    assert max(asked) == 100 and asked.count(100) >= 2 * (1497 // 100)  # in pixels and in features
 
 
 def test_samples_have_the_labels_of_the_images_they_are_compared_with(told: Path, monkeypatch) -> None:

@@ -17,7 +17,7 @@ def flat(split: str) -> Tensor:
 
 
 def ratios(x: Tensor) -> Tensor:
-    return memorisation.neighbours(x, flat("train")).ratio
+    return memorisation.neighbours(x, [[flat("train")]]).ratio
 
 
 def test_a_model_that_returns_training_images_is_caught() -> None:
@@ -50,11 +50,10 @@ def test_one_that_returns_test_images_is_not() -> None:
         assert found.share_below < 0.08
 
 
-def test_neighbours_are_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbours_are_the_nearest() -> None:
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randint(0, 256, (n, 5), generator=generator).byte() for n in (11, 40))
-    monkeypatch.setattr(memorisation, "TOGETHER", 7)  # seams between parts, and a last one that is shorter
-    found = memorisation.neighbours(x, y)
+    found = memorisation.neighbours(x, ([part] for part in y.split(7)))  # the last one is shorter
     for i, point in enumerate(x.tolist()):
         distances = sorted((math.dist(point, other), j) for j, other in enumerate(y.tolist()))
         assert found.distance[i].tolist() == pytest.approx([d for d, _ in distances[:2]], rel=1e-12)
@@ -64,8 +63,8 @@ def test_neighbours_are_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_mirrored_copy_is_a_copy_and_its_original_no_second_neighbour() -> None:
     train = digits("train").pixels
     mirrored = train[:50].flip(-1).flatten(1)
-    plain = memorisation.neighbours(mirrored, train.flatten(1))
-    both = memorisation.neighbours(mirrored, train.flatten(1), train.flip(-1).flatten(1))
+    plain = memorisation.neighbours(mirrored, [[train.flatten(1)]])
+    both = memorisation.neighbours(mirrored, [[train.flatten(1), train.flip(-1).flatten(1)]])
     assert float(plain.ratio.median()) > 0.5
     assert bool((both.ratio == 0).all())
     assert both.index[:, 0].tolist() == list(range(50)) and bool((both.index[:, 1] != both.index[:, 0]).all())
@@ -73,7 +72,7 @@ def test_a_mirrored_copy_is_a_copy_and_its_original_no_second_neighbour() -> Non
 
 def test_a_copy_of_an_image_that_is_there_twice() -> None:
     y = torch.tensor([[3, 4], [3, 4], [9, 9]])
-    assert memorisation.neighbours(torch.tensor([[3, 4], [9, 9]]), y).ratio.tolist() == [0, 0]
+    assert memorisation.neighbours(torch.tensor([[3, 4], [9, 9]]), [[y]]).ratio.tolist() == [0, 0]
 
 
 def test_ties_count_half() -> None:
@@ -84,4 +83,4 @@ def test_ties_count_half() -> None:
 
 def test_one_training_image_is_refused() -> None:
     with pytest.raises(ValueError, match="1 training images"):
-        memorisation.neighbours(torch.zeros(2, 3), torch.zeros(1, 3))
+        memorisation.neighbours(torch.zeros(2, 3), [[torch.zeros(1, 3)]])

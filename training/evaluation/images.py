@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from training import durable
 from training.data import pixels
 from training.data.source import Source
 from training.evaluation import bits, features, fid, kid, memorisation, pictures
-from training.evaluation.features import Eye
+from training.evaluation.features import Eye, Look
 from training.evaluation.memorisation import Comparison
 from training.evaluation.subject import Subject, open_subject
 from training.sampling import Sampler
@@ -335,17 +335,24 @@ class _Judge:
 
 
 def _memorised(subject: Subject, drawn: Tensor, held_out: Tensor, eye: Eye | None, out: Path) -> dict[str, Comparison]:
-    learned = subject.learned.images(torch.arange(len(subject.learned)))
-    versions = [learned, learned.flip(-1)] if subject.recipe.flip else [learned]
-    spaces: dict[str, Callable[[Tensor], Tensor]] = {"pixels": lambda images: images.flatten(1)}
+    both = torch.cat([drawn, held_out])
+    spaces: dict[str, Look] = {"pixels": lambda images: images.flatten(1)}
     if eye:
         spaces["features"] = eye.look
     found = {}
     for space, look in spaces.items():
-        training = [look(images) for images in versions]
-        of_samples, of_others = (memorisation.neighbours(look(images), *training) for images in (drawn, held_out))
+        nearest = memorisation.neighbours(look(both), _learned(subject, look))
+        of_samples, of_others = nearest.split(len(drawn))
         found[space] = memorisation.compare(of_samples.ratio, of_others.ratio)
         if space == "pixels":
             pairs = ((drawn, of_samples), (held_out, of_others))
-            pictures.neighbours(pairs, learned, out / "memorisation.png")
+            pictures.neighbours(pairs, subject.learned, out / "memorisation.png")
     return found
+
+
+def _learned(subject: Subject, look: Look) -> Iterator[list[Tensor]]:
+    """What is seen of all images learned from, part by part, as many as fit in memory: each as all the run has seen."""
+    source = subject.learned
+    for part in torch.arange(len(source)).split(max(1, memorisation.TOGETHER // math.prod(source.shape))):
+        images = source.images(part)
+        yield [look(version) for version in ((images, images.flip(-1)) if subject.recipe.flip else (images,))]

@@ -15,13 +15,14 @@ laws (Mann & Whitney 1947); and by the share of samples under the ratio that 1 %
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-TOGETHER = 4096  # training points whose distances are computed at once
+TOGETHER = 2**22  # numbers in a part of the training images
 QUANTILE = 0.01
 
 
@@ -38,6 +39,10 @@ class Neighbours:
         first, second = self.distance.unbind(1)
         return torch.where(first == 0, 0.0, first / second)
 
+    def split(self, n: int) -> tuple[Neighbours, Neighbours]:
+        """Those of the first n points, and those of the others."""
+        return Neighbours(self.distance[:n], self.index[:n]), Neighbours(self.distance[n:], self.index[n:])
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -50,24 +55,25 @@ class Comparison:
     median_held_out: float
 
 
-def neighbours(x: Tensor, *training: Tensor) -> Neighbours:
+def neighbours(x: Tensor, training: Iterable[Sequence[Tensor]]) -> Neighbours:
     """The nearest of the training points for each of x [n, d], float64 throughout.
 
-    training   [N, d], one or several versions of the same N points (an image and its mirror image, say): the distance
-               to a point is that to its nearest version. ValueError for fewer than two points.
+    training   its parts, one by one: each one or several versions [m, d] of the same m points (images and their mirror
+               images, say), and the distance to a point is that to its nearest version. ValueError for fewer than two
+               points in all.
     """
-    n = len(training[0])
-    if n < 2:
-        raise ValueError(f"{n} training images: a second neighbour takes two at least")
-    x = x.double()
+    x, seen = x.double(), 0
     best = Neighbours(x.new_full((len(x), 2), math.inf), torch.zeros(len(x), 2, dtype=torch.int64))
-    for start in range(0, n, TOGETHER):
-        versions = (_squares(x, points[start : start + TOGETHER].double()) for points in training)
-        squares = torch.stack(list(versions)).amin(0)
+    for versions in training:
+        squares = torch.stack([_squares(x, points.double()) for points in versions]).amin(0)
+        indices = torch.arange(seen, seen + squares.shape[1])
         distance = torch.cat([best.distance, squares.sqrt()], 1)
-        index = torch.cat([best.index, torch.arange(start, start + squares.shape[1]).expand(len(x), -1)], 1)
+        index = torch.cat([best.index, indices.expand(len(x), -1)], 1)
         least = distance.topk(2, largest=False)
         best = Neighbours(least.values, index.gather(1, least.indices))
+        seen += len(indices)
+    if seen < 2:
+        raise ValueError(f"{seen} training images: a second neighbour takes two at least")
     return best
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from training import draw
+from training.data.source import Source
 from training.evaluation.memorisation import Neighbours
 
 if TYPE_CHECKING:
@@ -53,11 +54,11 @@ def _axes(axes: Axes, name: str, calls: list[int]) -> None:
     axes.set_xticks([], minor=True)
 
 
-def neighbours(pairs: Sequence[tuple[Tensor, Neighbours]], learned: Tensor, path: Path) -> Path:
+def neighbours(pairs: Sequence[tuple[Tensor, Neighbours]], learned: Source, path: Path) -> Path:
     """Three rows for each set of images: those of the least ratio, their nearest training image, and the second."""
     rows = []
     for images, found in pairs:
         least = found.ratio.argsort()[:SUSPECTS]
-        rows += [images[least], *(learned[found.index[least, k]] for k in (0, 1))]
+        rows += [images[least], *(learned.images(found.index[least, k]) for k in (0, 1))]
     labels = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(row) for row in rows]))
     return draw.grid(torch.cat(rows), path, labels)

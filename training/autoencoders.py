@@ -31,24 +31,35 @@ SHOWN = 10  # images in a preview
 
 
 class Autoencoder(nn.Module):
-    """diffusers' AutoencoderKL as (x, eps) -> (reconstruction, mu, s); `model` is the diffusers model itself."""
+    """An autoencoder of diffusers; `model` is the diffusers model itself."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(mu, s) of the code, each [n, *code]."""
+        raise NotImplementedError
+
+    def back(self, x: Tensor) -> Tensor:
+        """What comes back of x, by way of mu."""
+        return self.model.decode(self.encode(x)[0]).sample
+
+
+class Gaussian(Autoencoder):
+    """AutoencoderKL as (x, eps) -> (reconstruction, mu, s)."""
 
     def forward(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mu, s = self.encode(x)
         return self.model.decode(mu + s * eps).sample, mu, s
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(mu, s) of the code, each [n, *code]."""
         law = self.model.encode(x).latent_dist
         return law.mean, law.std
 
 
 class Autoencoding:
-    """What the loop needs of an autoencoder's recipe."""
+    """What the loop needs of an autoencoder's recipe; here one whose code is Gaussian."""
 
     def __init__(self, recipe: AutoencoderRecipe) -> None:
         self.recipe = recipe
@@ -64,21 +75,23 @@ class Autoencoding:
     def network(self) -> Autoencoder:
         from diffusers import AutoencoderKL
 
+        return Gaussian(AutoencoderKL(**self.architecture()))
+
+    def architecture(self) -> dict[str, Any]:
+        """What diffusers' autoencoders are told alike."""
         r = self.recipe
-        return Autoencoder(
-            AutoencoderKL(
-                in_channels=r.shape[0],
-                out_channels=r.shape[0],
-                down_block_types=("DownEncoderBlock2D",) * len(r.channels),
-                up_block_types=("UpDecoderBlock2D",) * len(r.channels),
-                block_out_channels=r.channels,
-                layers_per_block=r.layers,
-                latent_channels=r.latents,
-                norm_num_groups=math.gcd(32, *r.channels, *(c // 4 for c in r.channels)),
-                sample_size=r.size,
-                mid_block_add_attention=r.attention,
-            )
-        )
+        return {
+            "in_channels": r.shape[0],
+            "out_channels": r.shape[0],
+            "down_block_types": ("DownEncoderBlock2D",) * len(r.channels),
+            "up_block_types": ("UpDecoderBlock2D",) * len(r.channels),
+            "block_out_channels": r.channels,
+            "layers_per_block": r.layers,
+            "latent_channels": r.latents,
+            "norm_num_groups": math.gcd(32, *r.channels, *(c // 4 for c in r.channels)),
+            "sample_size": r.size,
+            "mid_block_add_attention": r.attention,
+        }
 
     def batch(self, n: int, streams: Streams) -> Batch:
         """This share's next n images in the run's order."""
@@ -89,16 +102,17 @@ class Autoencoding:
         (x,) = batch
         eps = torch.randn(len(x), *self.recipe.code, generator=streams("noise"), device=x.device)
         decoded, mu, s = (tensor.float() for tensor in network(x, eps))
-        variance = torch.tensor(self.recipe.noise**2, device=x.device)
-        reconstruction = -log_normal(x, decoded, variance).mean()
-        return reconstruction + self.recipe.beta * kl_standard_normal(mu, s).sum() / x.numel()
+        return self.missed(x, decoded) + self.recipe.beta * kl_standard_normal(mu, s).sum() / x.numel()
+
+    def missed(self, x: Tensor, decoded: Tensor) -> Tensor:
+        """-log N(x; decoded, noise^2) a pixel."""
+        return -log_normal(x, decoded, torch.tensor(self.recipe.noise**2, device=x.device)).mean()
 
     @torch.no_grad()
     def preview(self, network: nn.Module, folder: RunFolder) -> Path:
         """samples.png in the run folder: a row of images, and below it what comes back of them."""
         x = pixels.to_model(self.source.images(torch.arange(min(SHOWN, len(self.source)))))
-        device = next(network.parameters()).device
-        mu = network.encode(x.to(device))[0]  # type: ignore[operator]
-        back = network(x.to(device), torch.zeros_like(mu))[0].cpu()
+        assert isinstance(network, Autoencoder)
+        back = network.back(x.to(next(network.parameters()).device)).cpu()
         rows = torch.tensor([0, 1]).repeat_interleave(len(x))
         return draw.grid(pixels.to_uint8(torch.cat([x, back])), folder.path / "samples.png", rows)

@@ -121,6 +121,17 @@ def confusion(counts: Tensor, path: Path, title: str) -> Path:
     return save(figure, path)
 
 
+def shares(parts: Tensor, path: Path, title: str) -> Path:
+    """Parts of a whole, the largest first, beside equal ones."""
+    figure = Figure(figsize=(8, 4.3), layout="constrained")
+    axes = figure.subplots()
+    axes.step(range(1, len(parts) + 1), parts.sort(descending=True).values.numpy(), where="mid", color=BLUE)
+    axes.axhline(1 / len(parts), color=ORANGE, linestyle="--", label="all alike")
+    axes.set(xlabel="entry, by rank", ylabel="share of all places", title=title)
+    axes.legend()
+    return save(figure, path)
+
+
 def curves(folder: RunFolder) -> Path:
     """curves.png: loss, smoothed loss and learning rate against the step, from metrics.jsonl."""
     log = run_folder.read_log(folder.metrics)

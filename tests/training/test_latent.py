@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Categorical, Normal, kl_divergence
 
 from diffusion import grids, sampling, solvers
 from seminar.main import main
@@ -19,6 +19,7 @@ from training.data import pixels
 from training.families.latent import LATENTS, Latent
 from training.interop.export import export
 from training.loop import resume, train
+from training.quantised import Quantised, Quantising
 from training.runs import Trained
 from training.streams import Streams
 from training.task import build
@@ -79,6 +80,81 @@ def test_an_autoencoder_learns_and_shows_it(autoencoder: Path) -> None:
     log = [line["loss"] for line in runs.run_folder.read_log(autoencoder / "metrics.jsonl")]
     assert log[-1] < 0.7 * log[0]
     assert (autoencoder / "samples.png").stat().st_size > 0
+
+
+@pytest.fixture(scope="module")
+def codebook(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = AUTOENCODER | {"kind": "vq", "codes": 64}
+    recipe = recipes.change(recipes.find("latent.autoencoder"), **settings, steps=100, lr=5e-3)
+    return train(recipe, out=tmp_path_factory.mktemp("runs") / "codebook", quiet=True).folder
+
+
+def quantised(folder: Path) -> tuple[Quantising, Quantised, Tensor]:
+    task = build(runs.finished(folder).recipe)
+    assert isinstance(task, Quantising)
+    network = runs.trained_network(runs.finished(folder), task)
+    assert isinstance(network, Quantised)
+    return task, network, pixels.to_model(task.source.images(torch.arange(len(task.source))))
+
+
+def test_a_codebooks_loss_is_van_den_oords(codebook: Path) -> None:
+    """Value and gradients: the decoder's and a quarter of the code's go to the encoder, the code's to the book."""
+    task, network, x = quantised(codebook)
+    x = x[:6]
+    network.requires_grad_(True)
+    task.loss(network, (x,), Streams(0, 0)).backward()
+    book = network.model.quantize.embedding.weight
+    found = [p.grad.clone() for p in (book, network.model.quant_conv.bias, network.model.decoder.conv_out.bias)]
+    z = network.model.encode(x).latents
+    flat = z.permute(0, 2, 3, 1).reshape(-1, 2)
+    nearest = (flat[:, None] - book[None]).square().sum(2).argmin(1)
+    e = book[nearest].reshape(6, 4, 4, 2).permute(0, 3, 1, 2)
+    decoded = network.model.decode(z + (e - z).detach(), force_not_quantize=True).sample
+    code = (z.detach() - e).square().mean() + (z - e.detach()).square().mean() / 4
+    wanted = -Normal(decoded, 0.1).log_prob(x).mean() + code / (2 * 0.1**2)
+    torch.testing.assert_close(task.loss(network, (x,), Streams(0, 0)), wanted)
+    network.zero_grad()
+    wanted.backward()
+    for gradient, p in zip(
+        found, (book, network.model.quant_conv.bias, network.model.decoder.conv_out.bias), strict=True
+    ):
+        torch.testing.assert_close(gradient, p.grad)
+
+
+@torch.no_grad()
+def test_a_codebook_is_learned_and_used(codebook: Path) -> None:
+    """Far below the error of the best constant, the mean image; diffusers' own first entries leave two in use."""
+    task, network, x = quantised(codebook)
+    error = (network.back(x) - x).square().mean() / (x - x.mean(0)).square().mean()
+    assert error < 0.35
+    counts = task.use(network)
+    assert counts.sum() == 16 * len(x) and len(counts) == 64
+    assert Categorical(counts / counts.sum()).perplexity() > 8
+    assert (codebook / "codebook.png").stat().st_size > 0 and (codebook / "samples.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("name, settings", [("latent.unet", UNET), ("latent.dit", DIT)])
+def test_latents_before_a_codebook_go_through_stock_pipelines(
+    codebook: Path, tmp_path: Path, name: str, settings: dict[str, Any]
+) -> None:
+    loaded, task = latent(trained(codebook, name, tmp_path / "run", **settings))
+    moments = tensor_file.read(tmp_path / "run" / LATENTS)["moments"]
+    x = pixels.to_model(task.source.images(torch.arange(8)))
+    with torch.no_grad():
+        torch.testing.assert_close(moments[:8, :2], task.autoencoder.model.encode(x).latents)
+    assert not moments[:, 2:].any()
+    exported = export(tmp_path / "run", tmp_path / "out")
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(exported.folder)
+    pipeline.set_progress_bar_config(disable=True)
+    part, asked, labels = ("vae", [0, 3, 9], torch.tensor([0, 3, 9])) if name == "latent.dit" else ("vqvae", 3, None)
+    assert type(getattr(pipeline, part)) is diffusers.VQModel
+    z = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(3))
+    denoiser = task.denoiser(loaded.network, labels)
+    ours = sampling.sample(denoiser, solvers.ddim(task.schedule, grids.trailing(1000, 10)), z)
+    guided = {"guidance_scale": 1.0} if name == "latent.dit" else {}
+    generator = torch.Generator().manual_seed(3)
+    drawn = pipeline(asked, generator=generator, num_inference_steps=10, output_type="np", **guided)
+    near(torch.from_numpy(drawn.images).permute(0, 3, 1, 2), decoded(task, ours))
 
 
 def test_latents_are_the_encoders_with_variance_one(unet: Path, autoencoder: Path) -> None:

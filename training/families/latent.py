@@ -1,4 +1,4 @@
-"""The latent family: an autoencoder (training/autoencoders.py), and denoisers in the space of a finished one.
+"""The latent family: autoencoders (autoencoders.py, quantised.py), and denoisers in the space of a finished one.
 
 A denoiser's data are z = k (mu + s eps), with mu and s the encoder's for an image and k the scale that makes their
 variance 1. They are made once, before the first step, and kept in the run's folder; k is part of the network's state,
@@ -22,6 +22,7 @@ from training.data import pixels
 from training.data.reading import read
 from training.data.source import Memory, Source
 from training.families.denoising import Denoising
+from training.quantised import Quantising
 from training.recipes import Recipe
 from training.recipes.latent import AutoencoderRecipe, LatentRecipe
 from training.run_folder import RunFolder
@@ -42,7 +43,7 @@ class Latent(Denoising):
         assert isinstance(folder.recipe, AutoencoderRecipe)
         recipe.check_size(folder.recipe.code[1])
         super().__init__(recipe, folder.recipe.code)
-        self.folder, self.pixels = folder, Autoencoding(folder.recipe)
+        self.folder, self.pixels = folder, autoencoding(folder.recipe)
         network = runs.trained_network(folder, self.pixels)
         assert isinstance(network, Autoencoder)
         self.autoencoder = network
@@ -107,10 +108,15 @@ class Latent(Denoising):
         return pixels.to_uint8(torch.cat([model.decode(part).sample for part in parts]))
 
 
+def autoencoding(recipe: AutoencoderRecipe) -> Autoencoding:
+    """Its autoencoder's kind at work."""
+    return {"kl": Autoencoding, "vq": Quantising}[recipe.kind](recipe)
+
+
 def build(recipe: Recipe) -> Latent | Autoencoding:
     """The family's entry, for the loop."""
     if isinstance(recipe, AutoencoderRecipe):
-        return Autoencoding(recipe)
+        return autoencoding(recipe)
     if not isinstance(recipe, LatentRecipe):
         raise TypeError(f"{recipe.name} is a {type(recipe).__name__}: expected an AutoencoderRecipe or a LatentRecipe")
     if not recipe.autoencoder:

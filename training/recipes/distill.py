@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from training.recipes.base import Recipe
-from training.recipes.settings import Between, Count, Natural, NotNegative, Positive, Width
+from training.recipes.settings import Between, Count, Natural, NotNegative, Positive, Several, Width
 
-Several = Annotated[int, Between(2)]
 BelowOne = Annotated[float, Between(0, 1 - 1e-6)]
 
 

@@ -8,19 +8,25 @@ from typing import Literal
 from training.recipes.base import Recipe
 from training.recipes.denoising import DenoisingRecipe
 from training.recipes.pixels import PixelRecipe
-from training.recipes.settings import Count, Interior, NotNegative, Positive
+from training.recipes.settings import Count, Interior, NotNegative, Positive, Several
 
 
 @dataclass(frozen=True)
 class AutoencoderRecipe(PixelRecipe):
-    """A convolutional autoencoder whose code is Gaussian; each resolution after the first is half as fine."""
+    """A convolutional autoencoder; each resolution after the first is half as fine.
 
+    kl   a Gaussian code                 AutoencoderKL, training/autoencoders.py
+    vq   a code of a codebook's entries  VQModel, training/quantised.py
+    """
+
+    kind: Literal["kl", "vq"] = "kl"
+    codes: Several = 256  # entries of the codebook
     channels: tuple[Count, ...] = (32, 64)  # of each resolution, the finest first
     layers: Count = 1  # residual blocks in each
     attention: bool = False  # in the middle, at the coarsest
     latents: Count = 4  # channels of the code
     noise: Positive = 0.1  # standard deviation of a pixel about its reconstruction, on [-1, 1]
-    beta: NotNegative = 1.0  # weight of the divergence; 1: the loss is a bound on -log p in nats a pixel
+    beta: NotNegative = 1.0  # weight of kl's divergence (1: the loss is a bound on -log p), of vq's quantisation error
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -25,6 +25,7 @@ class Between:
 
 
 Count = Annotated[int, Between(1)]
+Several = Annotated[int, Between(2)]
 Natural = Annotated[int, Between(0)]
 Positive = Annotated[float, Between(0, 1e300, open_low=True)]
 NotNegative = Annotated[float, Between(0, 1e300)]

@@ -77,6 +77,26 @@ def test_the_flows_bits_are_the_gaussians(name: str, levels: int) -> None:
     assert within(found, expected, error=0.002)
 
 
+def test_the_flow_ends_in_the_law_of_the_data_that_are_left() -> None:
+    """Under vp_linear 0.7 % of the data are left at t = 1: of data of standard deviation 30 that is 0.2, beside 1.
+
+    With bins of no width the bits are the Gaussian's density, image by image.
+    """
+    schedule, std, width = SCHEDULES["vp_linear"](), 30.0, 1e-6
+    x = std * torch.randn(6, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        return (alpha * std**2 / (alpha**2 * std**2 + sigma**2) * x_t).to(x_t.dtype)
+
+    found = bits.by_flow(
+        denoiser, schedule, x, torch.Generator().manual_seed(0), 0.05, std, width=width, tolerance=1e-6
+    )
+    alpha, sigma = (float(f(torch.tensor(0.05).double())) for f in (schedule.alpha, schedule.sigma))
+    expected = [of_the_density(image, std**2 + (sigma / alpha) ** 2, width) for image in x]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-3)
+
+
 def test_every_trace_is_the_same_here() -> None:
     """A linear denoiser's Jacobian is a multiple of the identity: random signs make no error."""
     torch.testing.assert_close(flow(n=4, probes=None)[0], flow(n=4, probes=3)[0], atol=1e-4, rtol=0)

@@ -128,6 +128,16 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     assert checkpoint.load(checkpoint.saved(tmp_path)[-1], tensors(), FACTS)[0] == 10
 
 
+def test_the_last_one_goes_after_the_next_has_come(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, contents: bytes) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(durable, "write", full)
+    with pytest.raises(OSError, match="no room"):
+        checkpoint.save(saved.parent, 8, tensors(), FACTS, keep=1)
+    assert checkpoint.saved(saved.parent) == [saved]
+
+
 def test_a_step_saved_again_takes_its_place(saved: Path, tmp_path: Path) -> None:
     checkpoint.save(tmp_path, 7, tensors(2.0), FACTS)
     assert checkpoint.load(saved, tensors(), FACTS)[1]["a"][0, 0] == 2

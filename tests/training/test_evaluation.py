@@ -16,9 +16,13 @@ from torch import Tensor
 from diffusion.solvers import SOLVERS
 from seminar.evaluate import figures
 from seminar.main import main
+from toy.frechet import frechet
 from training import loop, recipes
+from training.data import catalog
 from training.data.digits import digits
+from training.data.pixels import to_uint8
 from training.data.source import Memory
+from training.evaluation import bits, features, kid
 from training.evaluation.images import REPORT, Settings, evaluate_images
 from training.evaluation.subject import Subject, open_subject
 
@@ -127,6 +131,97 @@ def test_the_images_learned_from_are_read_in_parts(run: Path, eye: str, monkeypa
     monkeypatch.setattr("training.evaluation.memorisation.TOGETHER", 100 * 64)
     assert evaluate_images(run, settings, again=True)[0].memorisation == whole
     assert max(asked) == 100 and asked.count(100) >= 2 * (1497 // 100)  # in pixels and in features
+
+
+def test_what_is_judged_and_what_by(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All 300 held-out images, and as many samples that differ from sampler to sampler: FID and KID of each, by hand.
+
+    The run's own sampler returns images learned from, so that it is its samples that are looked through for copies.
+    """
+    train, test = digits("train").pixels, digits("test").pixels
+    drawn: list[Tensor] = []
+
+    def draw(self: Subject, sampler: Any, n: int, labels: Any, told: Any) -> Tensor:
+        assert n == 300
+        drawn.append(train[:300].roll(len(drawn), -1) // (1 + len(drawn)))
+        return drawn[-1]
+
+    def look(images: Tensor) -> Tensor:
+        return images.flatten(1)[:, [11, 20, 37, 52]].double() / 16
+
+    monkeypatch.setattr(Subject, "draw", draw)
+    monkeypatch.setattr(features, "open_eye", lambda *_: features.Eye("four pixels", look))
+    report, _ = evaluate_images(run, Settings(bits=False, n=300, calls=(3, 2)))
+    assert report.samples and report.held_out and len(report.curve) == 2 * len(SOLVERS) == len(drawn) - 1
+    points = [report.samples.distance, *(point.distance for point in report.curve), report.held_out]
+    for found, images in zip(points, [*drawn, test], strict=True):
+        assert found.fid == pytest.approx(float(frechet(look(images), look(train))), rel=1e-9)
+        assert found.kid.mean == pytest.approx(kid.kid(look(images), look(train)).mean, rel=1e-9)
+        assert found.fid_at_infinity is not None and found.fid_at_infinity != found.fid
+    assert report.memorisation["pixels"].auc == report.memorisation["pixels"].share_below == 1
+
+
+def test_a_mirrored_copy_is_one_where_the_run_mirrors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sources = {
+        split: Memory(torch.randint(256, (n, 1, 8, 8), generator=torch.Generator().manual_seed(n), dtype=torch.uint8))
+        for split, n in (("train", 60), ("test", 30))
+    }
+    monkeypatch.setattr(catalog, "open_source", lambda data, path, split, *_: sources[split])
+    monkeypatch.setattr(Subject, "draw", drawing(sources["train"].pixels.flip(-1)))
+    for flip in (True, False):
+        folder = trained(tmp_path / str(flip), data="folder", path="x", flip=flip)
+        settings = Settings(bits=False, fid=False, nfe=False)
+        found = evaluate_images(folder, settings)[0].memorisation["pixels"]
+        assert (found.auc == 1) == flip
+
+
+def test_bits_are_those_of_images_held_out(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And of their own labels; the chain's variances are fitted on images learned from, up to the latest time."""
+    seen: dict[str, list[Any]] = {"fitted": [], "coded": [], "seeds": []}
+    labels: list[Tensor] = []
+    denoiser = Subject.denoiser
+
+    def asked(self: Subject, told: Tensor, work: Any) -> Any:
+        labels.append(told)
+        return denoiser(self, told, work)
+
+    def variances(self: bits.Chain, model: Any, x: Tensor, generator: torch.Generator) -> Tensor:
+        seen["fitted"] += zip(to_uint8(x), labels.pop(), strict=True)
+        assert float(self.times[-1]) == pytest.approx(recipes.find("images.digits-unet").latest)  # type: ignore[attr-defined]
+        return torch.full((len(self.betas),), 7.0)
+
+    def coded(self: bits.Chain, model: Any, Sigma: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+        assert Sigma.unique().tolist() == [7.0]
+        seen["coded"] += zip(to_uint8(x), labels.pop(), strict=True)
+        seen["seeds"].append(generator.initial_seed())
+        return torch.arange(len(x)).double()
+
+    monkeypatch.setattr(Subject, "denoiser", asked)
+    monkeypatch.setattr(bits.Chain, "variances", variances)
+    monkeypatch.setattr(bits.Chain, "bits", coded)
+    settings = Settings(fid=False, nfe=False, memorisation=False, bits_n=70, chain=2, seed=11)
+    assert evaluate_images(told, settings)[0].bits
+    assert (len(seen["fitted"]), len(seen["coded"]), len(set(seen["seeds"]))) == (128, 70, 2)
+    for split, what in (("train", "fitted"), ("test", "coded")):
+        source = digits(split)
+        known = zip(source.pixels, source.labels(torch.arange(len(source))).tolist(), strict=True)
+        pairs = {(image.numpy().tobytes(), label) for image, label in known}
+        found = {(image.numpy().tobytes(), int(label)) for image, label in seen[what]}
+        assert found <= pairs and len(found) == len(seen[what])
+
+
+def test_the_flow_is_told_the_datas_standard_deviation(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def by_flow(denoiser: Any, schedule: Any, x: Tensor, generator: Any, earliest: float, std: float) -> Tensor:
+        given.append((earliest, std))
+        return torch.arange(len(x)).double()
+
+    monkeypatch.setattr(bits, "by_flow", by_flow)
+    settings = Settings(fid=False, nfe=False, memorisation=False, bits_n=2, chain=2, seed=12)
+    assert evaluate_images(run, settings)[0].bits
+    recipe: Any = recipes.find("images.digits-unet")
+    assert given == [(recipe.earliest, recipe.std)]
 
 
 def test_samples_have_the_labels_of_the_images_they_are_compared_with(told: Path, monkeypatch) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor
 
 from training import launch, recipes
-from training.feed import AT_ONCE, Feed
+from training.feed import AHEAD, AT_ONCE, Feed
+from training.recipes import Recipe
 from training.streams import Streams
 from training.task import Batch, build
 
@@ -57,3 +61,37 @@ def test_the_bits_are_the_same_with_any_number_of_workers() -> None:
     assert len({tensor.numpy().tobytes() for tensor in alone}) == len(alone)
     for workers in (1, 2):
         assert all(torch.equal(mine, theirs) for mine, theirs in zip(alone, all_of(workers), strict=True))
+
+
+@dataclass
+class One:
+    """One of several processes, as far as a feed asks."""
+
+    index: int
+    count: int
+    device = torch.device("cpu")
+
+    def share(self, recipe: Recipe) -> int:
+        return recipe.batch // (self.count * recipe.accumulate)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_every_share_of_a_step_is_one_processs(count: int) -> None:
+    feeds = [Feed(Numbered(2), TINY, 5, One(index, count)) for index in range(count)]  # type: ignore[arg-type]
+    streams = [streams for feed in feeds for _, streams in feed(3)]
+    assert sorted(each.share for each in streams) == list(range(count * SHARES))
+    assert {(each.seed, each.step, each.shares) for each in streams} == {(5, 3, count * SHARES)}
+
+
+def test_workers_make_batches_before_they_are_asked_for() -> None:
+    later = threading.Event()
+
+    class Waited(Numbered):
+        def batch(self, n: int, streams: Streams) -> Batch:
+            if streams.step == AHEAD - 1:
+                later.set()
+            return super().batch(n, streams)
+
+    with Feed(Waited(2), TINY, 0, launch.join(), workers=1) as feed:  # type: ignore[arg-type]
+        feed(0)
+        assert later.wait(timeout=10)

@@ -156,6 +156,47 @@ def test_a_new_network_says_nothing_and_then_listens_to_labels(settings: dict[st
     assert not torch.equal(told, other)
 
 
+@pytest.mark.parametrize("settings", [{"channels": (8, 16), "head": 8}, *IMAGES])
+def test_attention_and_norms_are_as_wide_as_the_recipe_says(settings: Any) -> None:
+    """`head` channels a head; and four channels a group or more, as the mean of one alone would be lost."""
+    recipe = recipes.find(settings) if isinstance(settings, str) else family(**settings).recipe
+    assert isinstance(recipe, ImageRecipe)
+    with torch.device("meta"):
+        network = networks.make(recipe, recipe.shape)
+    attending = [module for module in network.modules() if hasattr(module, "to_q")]
+    assert {module.to_q.out_features / module.heads for module in attending} == {recipe.head}
+    for module in network.modules():
+        if isinstance(module, nn.GroupNorm):
+            assert module.num_channels / module.num_groups >= 4
+
+
+@pytest.mark.parametrize("settings", [{}, SMALL])
+def test_dropout_is_the_recipes(settings: dict[str, Any]) -> None:
+    for dropout in (0.0, 0.4):
+        torch.manual_seed(0)
+        network = networks.make(family(**settings, dropout=dropout).recipe, (1, 8, 8))
+        for parameter in network.parameters():
+            nn.init.normal_(parameter, std=0.2)
+        x, t = torch.randn(4, 1, 8, 8), torch.full((4,), 0.5)
+        first, second = (network.train()(x, t) for _ in range(2))
+        assert torch.equal(first, second) == (dropout == 0)
+        assert torch.equal(network.eval()(x, t), network(x, t))
+
+
+def test_a_new_transformers_blocks_are_the_identity() -> None:
+    """And its labels nearly alike: numbers of standard deviation 0.02 (Peebles & Xie 2023)."""
+    model = networks.make(family(**SMALL | {"layers": 2}, classes=10).recipe, (1, 8, 8)).model
+    passed = []
+    for block in model.transformer_blocks:
+        block.register_forward_hook(lambda module, inputs, output: passed.append((inputs[0], output)))
+        assert block.norm1.emb.class_embedder.embedding_table.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    model(torch.randn(3, 1, 8, 8), torch.tensor([5, 500, 999]), torch.tensor([0, 9, 1000]))
+    assert len(passed) == 2
+    for before, after in passed:
+        assert before.std() > 0.1
+        assert torch.equal(before, after)
+
+
 # ------------------------------------------------------------------------------------------------ preconditioning
 
 
@@ -263,6 +304,13 @@ def test_the_chains_times_are_its_steps_equally_often() -> None:
     assert steps.tolist() == list(range(1, 1001))
     assert torch.equal(steps[:3] / 1000, t.unique()[:3].float())
     assert counts.min() >= 4 and counts.max() <= 6  # stratified
+
+
+def test_each_time_by_itself_is_uniform() -> None:
+    """The first of ten, 2,000 times: 5 standard errors of a mean are 0.032, and it is in no stratum of its own."""
+    first = torch.stack([times.strata(10, torch.Generator().manual_seed(seed))[0] for seed in range(2000)])
+    assert first.mean().item() == pytest.approx(0.5, abs=0.032)
+    assert first.min() < 0.05 and first.max() > 0.95
 
 
 def test_unknown_law_of_times() -> None:
@@ -424,6 +472,7 @@ def test_samples_need_no_data(run: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_sampling_is_by_seed(run: Path) -> None:
+    assert len(runs.sample_run(run, steps=1)) == runs.IMAGES
     one, again, other = (runs.sample_run(run, 3, steps=2, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(one, again) and not torch.equal(one, other)
 

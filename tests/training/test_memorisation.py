@@ -81,6 +81,11 @@ def test_ties_count_half() -> None:
     assert memorisation.compare(torch.tensor([0.1, 0.5]).double(), torch.tensor([0.5, 0.9]).double()).auc == 0.875
 
 
+def test_medians_are_each_their_own() -> None:
+    found = memorisation.compare(torch.tensor([0.9, 0.125, 0.25]).double(), torch.tensor([0.3, 0.5, 0.6]).double())
+    assert (found.median_sample, found.median_held_out) == (0.25, 0.5)
+
+
 def test_one_training_image_is_refused() -> None:
     with pytest.raises(ValueError, match="1 training images"):
         memorisation.neighbours(torch.zeros(2, 3), [[torch.zeros(1, 3)]])

@@ -134,3 +134,10 @@ def test_learning_rate_without_one_of_its_parts(warmup: float) -> None:
     rates = [learning_rate(k, recipe) for k in range(10)]
     assert all(0 < rate <= 0.5 for rate in rates)
     assert max(rates) == 0.5
+
+
+@pytest.mark.parametrize("warmup", [0.03, 0.15, 0.17, 0.95])
+def test_a_warmup_is_never_steeper_than_asked(warmup: float) -> None:
+    """Where it is no whole number of steps, too."""
+    recipe = recipes.change(RING, steps=10, warmup=warmup, lr=0.5, lr_decay="constant")
+    assert all(learning_rate(k, recipe) <= 0.5 * min(1, (k + 1) / (warmup * 10)) for k in range(10))

@@ -6,7 +6,9 @@ import json
 import math
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ import rtoml
 import torch
 from torch import Tensor, nn
 
-from training import draw, loop, recipes, run_folder, runs, state
+from training import draw, durable, loop, recipes, run_folder, runs, state, tensor_file
 from training.families.toy import Toy
 from training.run_folder import CONFIG
 from training.streams import Streams, key
@@ -70,11 +72,26 @@ def test_a_run_is_never_overwritten(finished: Path) -> None:
     assert contents(finished) == before
 
 
-def test_resuming_a_finished_run_changes_nothing(finished: Path) -> None:
+def test_resuming_a_finished_run_changes_nothing(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(finished)
+    monkeypatch.setattr(draw, "samples", lambda *_: pytest.fail("a picture was drawn again"))
     outcome = loop.resume(finished, quiet=True)
     assert (outcome.start, outcome.step, outcome.finished) == (20, 20, True)
     assert contents(finished) == before
+
+
+def test_advice_names_the_newest_checkpoint(tmp_path: Path) -> None:
+    folder = run_folder.RunFolder(tmp_path / "run", TINY, 0)
+    assert "no checkpoint yet" in folder.advice()
+    for step in (900, 1000, 80):
+        (folder.checkpoints / f"step-{step:08d}").mkdir(parents=True)
+    assert f"is {folder.checkpoints / 'step-00001000'};" in folder.advice()
+
+
+def test_a_name_is_as_long_as_its_bytes(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a name of more than 200 bytes"):
+        run_folder.refuse_existing(tmp_path / ("é" * 101))
+    run_folder.refuse_existing(tmp_path / ("é" * 100))
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
@@ -160,6 +177,16 @@ def test_the_log_is_cut_to_the_step(tmp_path: Path) -> None:
     assert log.read_text() == ""
 
 
+def test_a_line_torn_at_its_very_end_is_no_line(tmp_path: Path) -> None:
+    """It reads as JSON, but the next one would be written behind it, on the same line."""
+    log, lines = tmp_path / "metrics.jsonl", [run_folder.log_line({"step": step}) for step in (5, 10)]
+    for torn in (lines[1].removesuffix("\n"), '{"step": 1'):
+        log.write_text(lines[0] + torn)
+        assert run_folder.read_log(log) == [{"step": 5}]
+        run_folder.cut_log(log, 10)
+        assert log.read_text() == lines[0]
+
+
 def test_another_machine_is_refused_unless_allowed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
@@ -195,6 +222,45 @@ def test_ctrl_c_saves_and_stops_and_the_run_goes_on_as_if_nothing_was(finished: 
         assert (tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes()
 
 
+def test_a_run_that_died_goes_on_with_the_log_of_its_checkpoint(finished: Path, tmp_path: Path) -> None:
+    """What was logged after the checkpoint is logged again."""
+    folder = tmp_path / "run"
+
+    def die(loss: Tensor) -> None:
+        raise MemoryError
+
+    recipe = recipes.change(TINY, save_every=8)
+    with pytest.MonkeyPatch.context() as patch:
+        _break_at(patch, 13, die)
+        with pytest.raises(MemoryError):
+            loop.train(recipe, folder, quiet=True)
+    (folder / "averages").mkdir()
+    for place in (folder, folder / "averages", folder / "checkpoints"):
+        (place / (durable.PARTIAL + "of a write that was cut short")).write_bytes(b"torn")
+    outcome = loop.resume(folder)
+    assert (outcome.start, outcome.finished) == (8, True)
+    mine, other = (run_folder.read_log(path / "metrics.jsonl") for path in (folder, finished))
+    same = ("step", "loss", "smoothed_loss", "skipped", "lr")
+    assert [[line[name] for name in same] for line in mine] == [[line[name] for name in same] for line in other]
+    assert mine[-1]["mfu"] is not None and other[-1]["mfu"] is None  # counted at every start, and not for nobody
+    assert not [*folder.rglob(durable.PARTIAL + "*")]
+
+
+def test_a_run_whose_picture_failed_is_not_finished(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(draw, "samples", fail)
+        with pytest.raises(MemoryError):
+            loop.train(TINY, tmp_path / "run", quiet=True)
+    assert not run_folder.open_run(tmp_path / "run").finished
+    drawn: list[Any] = []
+    monkeypatch.setattr(draw, "samples", lambda *given: drawn.append(given))
+    assert loop.resume(tmp_path / "run", quiet=True).finished
+    assert len(drawn) == 1
+
+
 def test_a_second_ctrl_c_aborts(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         _break_at(patch, 6, lambda loss: (_interrupt(), _interrupt()))
@@ -203,7 +269,19 @@ def test_a_second_ctrl_c_aborts(tmp_path: Path) -> None:
     assert loop.resume(tmp_path / "run", quiet=True).finished
 
 
-def test_a_step_that_is_not_finite_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _no_number(loss: Tensor) -> Tensor:
+    return loss * math.nan
+
+
+def _no_gradient(loss: Tensor) -> Tensor:
+    """The same number, whose gradient is none: that of a square root at 0."""
+    return loss + 0 * torch.sqrt(0 * loss)
+
+
+@pytest.mark.parametrize("broken", [_no_number, _no_gradient])
+def test_a_step_that_is_not_finite_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, broken: Callable[[Tensor], Tensor]
+) -> None:
     before: dict[str, Tensor] = {}
     advance = state.State.advance
 
@@ -217,12 +295,45 @@ def test_a_step_that_is_not_finite_changes_nothing(monkeypatch: pytest.MonkeyPat
             assert any(not torch.equal(self.tensors()[name], tensor) for name, tensor in before.items())
 
     monkeypatch.setattr(state.State, "advance", watched)
-    _break_at(monkeypatch, 7, lambda loss: loss * math.nan)
+    _break_at(monkeypatch, 7, broken)
     assert loop.train(TINY, tmp_path / "run", quiet=True).finished
     assert before
     log = run_folder.read_log(tmp_path / "run" / "metrics.jsonl")
     assert [line["skipped"] for line in log] == [0, 1, 0, 0]
     assert all(math.isfinite(line["loss"]) for line in log)
+
+
+def test_a_line_of_the_log_tells_of_its_window(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The mean loss of the steps since the line before, without those skipped; the last window is a short one."""
+    losses: dict[int, float] = {}
+    rates: dict[int, float] = {}
+    advance = state.State.advance
+
+    def watched(self: state.State, step: int, lr: float, *rest: Any) -> None:
+        rates[step] = lr
+        advance(self, step, lr, *rest)
+
+    _break_at(monkeypatch, 7, _no_number)
+    loss = Toy.loss
+
+    def told(self: Toy, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
+        value = loss(self, network, batch, streams)
+        losses[streams.step] = losses.get(streams.step, 0) + value.item() / 2
+        return value
+
+    monkeypatch.setattr(Toy, "loss", told)
+    monkeypatch.setattr(state.State, "advance", watched)
+    loop.train(recipes.change(TINY, steps=12, accumulate=2), tmp_path / "run", quiet=True)
+    first, second, third = log = run_folder.read_log(tmp_path / "run" / "metrics.jsonl")
+    windows = ((0, 1, 2, 3, 4), (5, 6, 8, 9), (10, 11))
+    assert [line["loss"] for line in log] == pytest.approx([fmean(losses[k] for k in window) for window in windows])
+    assert [line["lr"] for line in log] == [rates[step] for step in (4, 9, 11)]
+    assert first["smoothed_loss"] == first["loss"]
+    for before, after in ((first, second), (second, third)):  # a tenth of the way
+        moved, whole = (after[name] - before["smoothed_loss"] for name in ("smoothed_loss", "loss"))
+        assert moved == pytest.approx(whole / 10, rel=1e-4)
+    for line in log:
+        assert line["samples_per_second"] / line["steps_per_second"] == pytest.approx(TINY.batch, rel=0.01)
 
 
 def test_a_loss_that_stays_broken_stops_the_run_with_its_last_good_checkpoint(
@@ -249,6 +360,22 @@ def test_seconds_become_steps_and_are_forgotten(tmp_path: Path) -> None:
     assert again.loss == outcome.loss
 
 
+@pytest.mark.parametrize("step_takes, steps", [(0.01, 1000), (7.0, 1), (300.0, 1)])
+def test_seconds_are_filled_with_steps_and_a_twentieth_of_them_spent(
+    monkeypatch: pytest.MonkeyPatch, step_takes: float, steps: int
+) -> None:
+    """On a clock that only steps move; the first takes half a second longer, which no later one does."""
+    now = [0.0]
+
+    def advance(self: state.State, step: int, *rest: Any) -> None:
+        now[0] += step_takes + 0.5 * (step == 0)
+
+    monkeypatch.setattr(state.State, "advance", advance)
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    assert loop.steps_in(TINY, seconds=10) == steps
+    assert now[0] <= 0.5 + max(2 * step_takes, 3 * 0.5)  # with the last doubling it may be three times a twentieth
+
+
 def test_the_global_generator_is_not_drawn_from(tmp_path: Path) -> None:
     """Whatever the caller did with torch's global generator, a run is its recipe and its seed."""
     losses = set()
@@ -265,6 +392,17 @@ def test_streams_differ_in_each_of_their_keys() -> None:
     assert len(keys) == 5
     first, second = (torch.rand(3, generator=Streams(0, 5)("time")) for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_a_run_is_opened_to_be_used(finished: Path) -> None:
+    """Without dropout, and without a gradient of its own; by its averages, or by its last weights."""
+    for weights, file in (("ema", "ema.safetensors"), ("last", "weights.safetensors")):
+        network = runs.load(finished, weights).network  # type: ignore[arg-type]
+        assert not any(module.training for module in network.modules())
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+        stored = tensor_file.read(finished / file)
+        assert all(torch.equal(tensor, stored[name]) for name, tensor in network.state_dict().items())
+    assert (finished / "ema.safetensors").read_bytes() != (finished / "weights.safetensors").read_bytes()
 
 
 def test_weights_of_another_network_are_refused(finished: Path, tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ def test_pictures(tmp_path: Path) -> None:
     recipe = recipes.change(recipes.find("toy.ring"), steps=2, batch=8, width=4, depth=1, log_every=1)
     folder = loop.train(recipe, tmp_path / "run", quiet=True).folder
     runs.sample_run(folder, n=20, steps=3, out=tmp_path / "drawn.png")
+    assert len(runs.sample_run(folder, steps=1)) == runs.POINTS
     for path in (folder / "samples.png", folder / "curves.png", tmp_path / "drawn.png"):
         assert path.read_bytes().startswith(b"\x89PNG")
 

@@ -8,17 +8,32 @@ import importlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
+from accelerate import DistributedType
 from torch import Tensor, nn
 
 from diffusion.ema_profiles import power_of
-from training import averages, draw, durable, launch, loop, optimization, progress, recipes, run_folder, runs, speed
+from training import (
+    averages,
+    draw,
+    durable,
+    launch,
+    loop,
+    optimization,
+    progress,
+    recipes,
+    run_folder,
+    runs,
+    speed,
+)
 from training.families.toy import Toy
 from training.feed import Feed
+from training.keeper import MACHINE
 from training.optimization import learning_rate
 from training.recipes import Recipe
 from training.state import State
@@ -49,6 +64,7 @@ def weights(folder: Path, name: str = "weights") -> dict[str, Tensor]:
         {},
         {"clip": 0.05},  # cuts every gradient
         {"accumulate": 4, "clip": 0.05},
+        {"accumulate": 4, "weight_decay": 0.3},  # beside a decay of the weights the gradient's size is seen
         {"optimizer": "adam", "weight_decay": 0.3},
         {"optimizer": "adamw", "weight_decay": 0.3},
     ],
@@ -92,6 +108,94 @@ def test_loss_scaling_changes_no_bit_and_finds_its_scale(monkeypatch: pytest.Mon
     for name, tensor in plain.tensors().items():
         torch.testing.assert_close(scaled.tensors()[name], tensor, rtol=0, atol=0, equal_nan=True, msg=name)
     assert scaled.tensors().keys() - plain.tensors().keys() == {"loss_scale.scale", "loss_scale.good_steps"}
+
+
+def test_weights_begin_by_the_seed() -> None:
+    processes, built = launch.join(), build(TINY)
+    accelerator = processes.accelerator(TINY)
+    first, again, other = (
+        torch.cat([p.flatten() for p in State(TINY, seed, processes, accelerator, built).network.parameters()])
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_facts_tell_of_all_that_the_bits_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thing changed, one fact is another; and another machine's facts are those that may be forgiven."""
+    state, _ = begin(TINY)
+    before, threads = state.facts(0), torch.get_num_threads()
+
+    def changed() -> set[str]:
+        after = state.facts(0)
+        assert after.keys() == before.keys()
+        return {name for name, fact in after.items() if fact != before[name]}
+
+    assert state.facts(1) == before | {"seed": 1}
+    machine: set[str] = set()
+    for part, change in {
+        "torch": lambda patch: patch.setattr(torch, "__version__", "2.0"),
+        "device": lambda patch: patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "another"),
+        "threads": lambda patch: patch.setattr(torch, "get_num_threads", lambda: threads + 1),
+        "processes": lambda patch: patch.setattr(state.processes, "count", 2),
+        "distribution": lambda patch: patch.setattr(
+            state, "accelerator", SimpleNamespace(distributed_type=DistributedType.FSDP)
+        ),
+    }.items():
+        with monkeypatch.context() as patch:
+            change(patch)
+            assert changed() == {part}
+        machine.add(part)
+    assert machine == set(MACHINE)
+    monkeypatch.setattr(state, "recipe", recipes.change(TINY, lr=0.5))
+    assert changed() == {"recipe"}
+
+
+def test_layers_draw_anew_for_every_share_of_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout's masks of 64 coins: no two alike, and the same ones when the steps are taken again."""
+    masks: list[tuple[float, ...]] = []
+
+    def loss(self: Toy, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
+        masks.append(tuple(network.get_submodule("0")(torch.ones(64)).tolist()))
+        return network(torch.ones(64)).mean()
+
+    monkeypatch.setattr(Toy, "network", lambda self: nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 1)))
+    monkeypatch.setattr(Toy, "loss", loss)
+    for _ in range(2):
+        state, feed = begin(recipes.change(TINY, accumulate=2))
+        for step in range(3):
+            state.advance(step, 1e-2, feed(step))
+        torch.rand(3)  # another's draws in between
+    assert len(set(masks[:6])) == 6
+    assert masks[6:] == masks[:6]
+
+
+@pytest.mark.parametrize(
+    "precision, broken, stopped_at", [("float32", 20, 5), ("fp16", 15, None), ("fp16", 16, None), ("fp16", 20, 20)]
+)
+def test_a_loss_scale_that_still_falls_ends_no_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, precision: str, broken: int, stopped_at: int | None
+) -> None:
+    """2^16 falls to 1 in 16 broken steps; until then a window without a good step is no reason to stop.
+
+    Loss scaling around float32: a CPU has no fp16.
+    """
+    loss = Toy.loss
+
+    def breaking(self: Toy, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
+        return loss(self, network, batch, streams) * (math.inf if streams.step < broken else 1)
+
+    monkeypatch.setattr(Toy, "loss", breaking)
+    monkeypatch.setitem(launch.PRECISION, "fp16", "no")
+    monkeypatch.setattr(launch.Processes, "share", lambda self, recipe: recipe.batch)
+    recipe = recipes.change(TINY, precision=precision, steps=25)
+    if stopped_at:
+        with pytest.raises(ValueError, match=f"no step up to {stopped_at} had a finite loss"):
+            loop.train(recipe, tmp_path / "run", quiet=True)
+    else:
+        assert loop.train(recipe, tmp_path / "run", quiet=True).finished
+    log = run_folder.read_log(tmp_path / "run" / "metrics.jsonl")
+    assert sum(line["skipped"] for line in log) == (stopped_at or broken)
 
 
 def test_half_precision_runs_the_network_in_it_and_keeps_the_weights() -> None:
@@ -157,6 +261,16 @@ def test_pictures_on_the_way_show_the_average_and_change_no_bit(
     assert all(torch.equal(saved[f"ema.0.1.{name}"], tensor) for name, tensor in shown[3].items())
 
 
+def test_averages_of_the_past_after_training(tmp_path: Path) -> None:
+    """Of a stored width after a stored step: what was stored there."""
+    loop.train(recipes.change(TINY, ema=(0.05, 0.1), snapshots=4), tmp_path / "run", quiet=True)
+    for step, width in ((5, 0.1), (15, 0.05), (15, 0.1)):
+        stored = weights(tmp_path / "run" / "averages", f"step-{step:08d}")
+        again = safetensors.torch.load_file(averages.reconstruct(tmp_path / "run", width, step))
+        for name, tensor in again.items():
+            torch.testing.assert_close(tensor, stored[f"{width}.{name}"], rtol=1e-4, atol=1e-5)
+
+
 def test_averages_of_other_widths_after_training(tmp_path: Path) -> None:
     """A stored width comes back exactly; another, as a run that kept it has it, but for what snapshots can't tell."""
     recipe = recipes.change(TINY, steps=320, ema=(0.05, 0.1), snapshots=32, lr_decay="constant", log_every=320)
@@ -207,8 +321,23 @@ def test_snapshots_are_as_many_as_asked(snapshots: int) -> None:
     assert due[-1] == 20
 
 
+class Counting(nn.Module):
+    """A network that counts its calls, as batch normalisation does."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        self.calls += 1
+        return self.network(x, t)
+
+
 def test_averages_are_those_of_ema(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The update without names is `EMA.update`."""
+    """The update without names is `EMA.update`: a counter is copied, as whole numbers have no average."""
+    network = Toy.network
+    monkeypatch.setattr(Toy, "network", lambda self: Counting(network(self)))
     state, feed = begin(recipes.change(TINY, ema=(0.1, 0.2)))
     from diffusion.ema import EMA
 
@@ -219,6 +348,7 @@ def test_averages_are_those_of_ema(monkeypatch: pytest.MonkeyPatch) -> None:
             ema.update(state.network)
             for name, tensor in ema.average.items():
                 assert torch.equal(state.averages.by_width[width].average[name], tensor)
+            assert ema.average["calls"] == step + 1
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from training.data.augment import coins, flipped
 from training.data.order import permutation, read_order
+from training.data.reading import read
+from training.data.source import Memory
+from training.streams import Streams
 
 
 @given(
@@ -45,6 +49,23 @@ def test_an_image_is_mirrored_by_seed_epoch_and_index_alone() -> None:
         assert torch.equal(together[place], alone[i])
         backwards = torch.tensor([[row[::-1] for row in images[i, 0].tolist()]])
         assert torch.equal(alone[i], backwards if coins(n, 1, 4)[i] else images[i])
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_what_the_steps_read_is_mirrored_in_some_epochs_and_not_in_others(seed: int) -> None:
+    """The k-th time that an image is read is in epoch k: mirrored there if its coin says so, whichever share reads."""
+    pixels = torch.arange(5 * 3, dtype=torch.uint8).reshape(5, 1, 1, 3)
+    source, seen = Memory(pixels), [0] * 5
+    for step in range(8):
+        for share in range(2):
+            images, indices = read(source, 2, Streams(seed, step, share, 2), flip=True)
+            for image, i in zip(images, indices.tolist(), strict=True):
+                backwards = bool(coins(5, seed, seen[i])[i])
+                assert torch.equal(image, pixels[i].flip(-1) if backwards else pixels[i])
+                seen[i] += 1
+    assert sum(seen) == 32
+    plain, indices = read(source, 5, Streams(seed, 0), flip=False)
+    assert torch.equal(plain, pixels[indices])
 
 
 def test_half_of_the_images_are_mirrored_and_not_always_the_same() -> None:

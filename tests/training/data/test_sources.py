@@ -21,8 +21,10 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from training import recipes
 from training.data import catalog, encoded, fashion_mnist, pixels
 from training.data.source import Memory, Source
+from training.recipes import ImageRecipe
 
 RNG = np.random.default_rng(0)
 
@@ -68,10 +70,10 @@ def idx(array: np.ndarray) -> bytes:
     return struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
 
 
-def write_mnist(folder: Path, n: int = 5, compress: bool = True) -> np.ndarray:
-    images = RNG.integers(0, 256, (n, 4, 4))
-    for prefix in ("train", "t10k"):
-        for name, array in (("images-idx3", images), ("labels-idx1", np.arange(n))):
+def write_mnist(folder: Path, n: int = 5, compress: bool = True) -> dict[str, np.ndarray]:
+    images = {split: RNG.integers(0, 256, (n, 4, 4)) for split in ("train", "test")}
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        for name, array in (("images-idx3", images[split]), ("labels-idx1", np.arange(n))):
             path = folder / f"{prefix}-{name}-ubyte{'.gz' if compress else ''}"
             path.write_bytes(gzip.compress(idx(array)) if compress else idx(array))
     return images
@@ -80,7 +82,7 @@ def write_mnist(folder: Path, n: int = 5, compress: bool = True) -> np.ndarray:
 @pytest.mark.parametrize("compress", [True, False])
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_idx(tmp_path: Path, compress: bool, split: str) -> None:
-    images = write_mnist(tmp_path, compress=compress)
+    images = write_mnist(tmp_path, compress=compress)[split]
     source = opened("fashion-mnist", tmp_path, split, channels=1)
     assert (all_of(source).squeeze(1).numpy() == images).all()
     assert source.labels(torch.tensor([3, 1])).tolist() == [3, 1]
@@ -208,6 +210,7 @@ def test_a_folder_of_classes(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(png(array))
     (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / "a" / "._one.png").write_bytes(b"what macOS knows of one.png")
     source = opened("folder", tmp_path)
     in_order = [images[name] for name in ("a/one.png", "b/sub/three.PNG", "b/two.png")]
     assert (all_of(source).permute(0, 2, 3, 1).numpy() == np.stack(in_order)).all()
@@ -227,12 +230,12 @@ def test_a_folder_with_splits(tmp_path: Path) -> None:
 
 
 def test_a_class_has_one_number_in_both_splits(tmp_path: Path) -> None:
-    for place in ("train/cat", "train/dog", "train/fox", "test/cat", "test/fox"):
+    for place in ("train/cat", "train/dog", "train/fox", "test/cat", "test/bee"):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "0.png").write_bytes(png(noise(4, 4, 3)))
-    for split, labels in (("train", [0, 1, 2]), ("test", [0, 2])):
+    for split, labels in (("train", [1, 2, 3]), ("test", [0, 1])):  # in the order of names, whichever split has them
         source = opened("folder", tmp_path, split)
-        assert source.classes == 3 and source.labels(torch.arange(len(labels))).tolist() == labels
+        assert source.classes == 4 and source.labels(torch.arange(len(labels))).tolist() == labels
 
 
 def test_what_is_decoded_without_a_guess(tmp_path: Path) -> None:
@@ -255,6 +258,13 @@ def test_larger_images_are_scaled_down(tmp_path: Path) -> None:
     flat = np.full((9, 16, 3), 77, np.uint8)
     (tmp_path / "flat.jpg").write_bytes(png(flat, kind="JPEG", quality=100))
     assert (all_of(opened("folder", tmp_path)).int() - 77).abs().max() <= 1
+
+
+def test_scaled_down_every_pixel_counts(tmp_path: Path) -> None:
+    """A board of black and white pixels is grey from afar, whichever of them lie at the centres."""
+    board = 255 * (np.indices((32, 32)).sum(0) % 2).astype(np.uint8)
+    (tmp_path / "board.png").write_bytes(png(board))
+    assert (all_of(opened("folder", tmp_path, channels=1)).int() - 127).abs().max() <= 8
 
 
 BOMB = png(np.zeros((2**13 + 1, 2**13), np.uint8))
@@ -304,6 +314,17 @@ def test_decoded_on_demand_is_the_same_from_many_threads(tmp_path: Path, monkeyp
     assert opened("folder", tmp_path).fingerprint != before
 
 
+def test_the_fingerprint_of_what_is_decoded_on_demand_sees_labels_and_lengths() -> None:
+    """A label edited in a table, where no name changes; and contents that differ beyond the heads alone."""
+    data = png(noise(64, 64, 3))
+    assert len(data) > encoded.HEAD + 100
+
+    def fingerprint(contents: bytes, label: int) -> str:
+        return encoded.Encoded(["row 0"], lambda i: contents, (3, 64, 64), torch.tensor([label]), 2).fingerprint
+
+    assert len({fingerprint(data, 0), fingerprint(data, 1), fingerprint(data + b"0", 0)}) == 3
+
+
 def test_the_fingerprint_sees_pixels_labels_and_shape() -> None:
     pixels_of = torch.zeros(2, 1, 2, 2, dtype=torch.uint8)
     edited = pixels_of.clone()
@@ -330,10 +351,10 @@ def test_bad_folders(tmp_path: Path) -> None:
 def test_parquet(tmp_path: Path) -> None:
     arrays = [noise(4, 4, 3) for _ in range(3)]
     cells = [{"bytes": png(a), "path": "x.png"} for a in arrays]
-    pq.write_table(pa.table({"note": ["a", "b", "c"], "img": cells, "label": [2, 0, 1]}), tmp_path / "train-0.parquet")
+    pq.write_table(pa.table({"note": ["a", "b", "c"], "img": cells, "label": [3, 0, 1]}), tmp_path / "train-0.parquet")
     source = opened("parquet", tmp_path)
     assert (all_of(source).permute(0, 2, 3, 1).numpy() == np.stack(arrays)).all()
-    assert source.labels(torch.arange(3)).tolist() == [2, 0, 1] and source.classes == 3
+    assert source.labels(torch.arange(3)).tolist() == [3, 0, 1] and source.classes == 4
     pq.write_table(pa.table({"anything": [png(arrays[0])]}), tmp_path / "test-0.parquet")
     test = opened("parquet", tmp_path, "test")
     assert (len(test), test.classes) == (1, 0)
@@ -379,6 +400,13 @@ def test_hub(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ all
+
+
+def test_a_run_learns_from_its_own_split() -> None:
+    for split, n in (("train", 1497), ("test", 300)):
+        recipe = recipes.change(recipes.find("images.digits-unet"), split=split)
+        assert isinstance(recipe, ImageRecipe)
+        assert len(catalog.learned_from(recipe)) == n
 
 
 def test_another_shape_than_asked_for() -> None:

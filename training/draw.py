@@ -81,16 +81,20 @@ def compare(drawn: Tensor, world: str, path: Path, title: str, generator: torch.
 
 def grid(images: Tensor, path: Path, labels: Tensor | None = None) -> Path:
     """Images, uint8 [n, channels, height, width], as a PNG: a row for each label, or as near to a square as it goes."""
+    return _save_pixels(sheet(images, labels), path)
+
+
+def sheet(images: Tensor, labels: Tensor | None = None) -> Tensor:
+    """That grid as one image, uint8 [height, width, channels], with a grey line between any two."""
     images = images.cpu()
     groups = [images] if labels is None else [images[labels.cpu() == label] for label in labels.cpu().unique()]
     columns = math.ceil(math.sqrt(len(images))) if labels is None else max(map(len, groups))
     rows = [row for group in groups for row in group.split(columns)]
     n, (channels, height, width) = len(rows), images.shape[1:]
-    sheet = torch.full((n, columns, channels, height + 1, width + 1), GAP, dtype=torch.uint8)
+    cells = torch.full((n, columns, channels, height + 1, width + 1), GAP, dtype=torch.uint8)
     for i, row in enumerate(rows):
-        sheet[i, : len(row), :, :height, :width] = row
-    picture = sheet.permute(0, 3, 1, 4, 2).reshape(n * (height + 1), columns * (width + 1), channels)
-    return _save_pixels(picture[:-1, :-1], path)
+        cells[i, : len(row), :, :height, :width] = row
+    return cells.permute(0, 3, 1, 4, 2).reshape(n * (height + 1), columns * (width + 1), channels)[:-1, :-1]
 
 
 def _save_pixels(picture: Tensor, path: Path) -> Path:
@@ -141,7 +145,7 @@ def curves(folder: RunFolder) -> Path:
     axes.plot(step, [line["loss"] for line in log], color=BLUE, alpha=0.35, linewidth=1, label="loss")
     axes.plot(step, [line["smoothed_loss"] for line in log], color=BLUE, linewidth=2, label="smoothed loss")
     axes.set(xlabel="step", ylabel="loss on a batch", title=folder.recipe.name)
-    _zoom(axes, [line["loss"] for line in log])
+    _zoom(axes, [line["loss"] for line in log], [line["smoothed_loss"] for line in log])
     rate = axes.twinx()
     rate.plot(step, [line["lr"] for line in log], color=ORANGE, linewidth=2, linestyle="--", label="learning rate")
     rate.set_ylabel("learning rate")
@@ -150,9 +154,9 @@ def curves(folder: RunFolder) -> Path:
     return save(figure, folder.path / "curves.png")
 
 
-def _zoom(axes: Axes, losses: list[float]) -> None:
-    """Limits that show the later losses: the first few are far above all others."""
-    late = losses[len(losses) // 10 :] or losses
+def _zoom(axes: Axes, losses: list[float], smoothed: list[float]) -> None:
+    """Limits that show the later losses: the first few are far above all others, and longer in the smoothed ones."""
+    late = losses[len(losses) // 10 :] + smoothed[len(smoothed) // 2 :]
     if late and min(late) < max(late):
         margin = 0.1 * (max(late) - min(late))
         axes.set_ylim(min(late) - margin, max(late) + margin)

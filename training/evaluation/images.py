@@ -312,7 +312,7 @@ def _judge_samples(
     if judge:
         changes = {"samples": points[0], "held_out": judge(held_out), "curve": tuple(points[1:])}
         if points[1:]:
-            pictures.curve(points[1:], changes["held_out"], out / "nfe.png", f"{subject.trained.recipe.name}, n = {n}")
+            pictures.curve(points[1:], changes["held_out"], n, out / "nfe.png", subject.trained.recipe.name)
     if settings.memorisation and drawn is not None:
         work.begin("nearest neighbours")
         changes["memorisation"] = _memorised(subject, drawn, held_out, eye, out)
@@ -345,8 +345,7 @@ def _memorised(subject: Subject, drawn: Tensor, held_out: Tensor, eye: Eye | Non
         of_samples, of_others = nearest.split(len(drawn))
         found[space] = memorisation.compare(of_samples.ratio, of_others.ratio)
         if space == "pixels":
-            pairs = ((drawn, of_samples), (held_out, of_others))
-            pictures.neighbours(pairs, subject.learned, out / "memorisation.png")
+            pictures.neighbours((drawn, of_samples), (held_out, of_others), subject.learned, out / "memorisation.png")
     return found
 
 

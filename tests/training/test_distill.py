@@ -455,6 +455,8 @@ def test_a_teacher_that_was_always_told(
     trained = student(tmp_path / "run", f"distill.{name}", steps=1, **asked)
     assert (tmp_path / "run" / "samples.png").stat().st_size > 0
     assert runs.sample_run(tmp_path / "run", n=2, label=3).shape == (2, 1, 8, 8)
+    again = refused(tmp_path / "again", "distill.reflow", teacher=str(tmp_path / "run"), guidance=2.0)
+    assert again.endswith("run: guidance = 2.0: a student is not guided, its teacher was, by 1.0")
     with pytest.raises(ValueError, match="it has no model without a label: give one"):
         trained.draw(trained.sampler(), 2, Streams(0, 0)("samples"))
 

@@ -63,12 +63,12 @@ class Events:
             self.count += 1
 
 
-def send_at_step(step: int, which: signal.Signals) -> None:
-    """Get a signal in the middle of a step: where its loss draws its noise."""
+def send_at_step(step: int, which: signal.Signals, drawn: str) -> None:
+    """Get a signal in the middle of a step: where its loss draws this."""
     draw = streams.Streams.__call__
 
     def deadly(self: streams.Streams, purpose: str, device: Any = None) -> torch.Generator:
-        if self.step == step and purpose == "noise":
+        if self.step == step and purpose == drawn:
             os.kill(os.getpid(), which)
         return draw(self, purpose, device)
 
@@ -144,7 +144,8 @@ def serve(request: dict[str, Any], rank: int) -> dict[str, Any]:
     if kind == "NaN" and mine:
         poison(at)
     if kind in ("step", "TERM") and mine:
-        send_at_step(at, signal.SIGKILL if kind == "step" else signal.SIGTERM)
+        drawn = "time" if request["recipe"] == "distill.reflow" else "noise"  # its pairs have their noise
+        send_at_step(at, signal.SIGKILL if kind == "step" else signal.SIGTERM, drawn)
     if request["sharded"]:
         shard()
     if request["drop"]:

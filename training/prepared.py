@@ -44,7 +44,7 @@ def _made(task: Prepared, parts: Sequence[Tensor], seed: int, processes: Process
     """The whole table on process 0, nothing on the others."""
     done: list[dict[str, Tensor]] = []
     for first in range(0, len(parts), processes.count):
-        mine = parts[first:][processes.index : processes.index + 1]
+        mine = parts[first + processes.index :][:1]  # in the last round there may be none
         together = processes.gather([task.make(rows, seed) for rows in mine])
         done += [part for parts_of_one in together for part in parts_of_one]
     return {name: torch.cat([part[name] for part in done]) for name in (done[0] if done else ())}

@@ -19,6 +19,7 @@ from seminar.main import main
 from training import loop, networks, recipes, runs, sampling
 from training.evaluation.images import Settings, evaluate_images
 from training.recipes import Recipe
+from training.recipes.denoising import DenoisingRecipe
 from training.recipes.imported import ImportedRecipe
 from training.task import build
 
@@ -237,3 +238,15 @@ def test_a_student_has_a_grid_of_its_own(tmp_path: Path) -> None:
     trained = runs.load(loop.train(student, tmp_path / "student", quiet=True).folder)
     with pytest.raises(ValueError, match=r"grid .uniform.: .* was distilled for a grid of its own"):
         trained.sampler(grid="uniform")
+
+
+def test_nor_does_a_stock_pipeline_with_our_tables() -> None:
+    from training.interop.table_scheduler import of_recipe
+
+    for kind in ("late", "part of a chain"):
+        settings, earliest, latest = KINDS[kind]
+        recipe = digits(**settings)
+        assert isinstance(recipe, DenoisingRecipe)
+        scheduler = of_recipe(recipe, "heun")
+        scheduler.set_timesteps(50)
+        assert earliest <= scheduler.table.times[:-1].min() and scheduler.table.times.max() <= latest

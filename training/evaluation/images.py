@@ -30,6 +30,7 @@ from training.evaluation import bits, features, fid, kid, memorisation, pictures
 from training.evaluation.features import Eye, Look
 from training.evaluation.memorisation import Comparison
 from training.evaluation.subject import Subject, open_subject
+from training.runs import NOISE_ONLY
 from training.sampling import Sampler
 from training.streams import Streams
 from training.task import Conditional, Distilled
@@ -247,7 +248,7 @@ def _total(subject: Subject, settings: Settings, n: int, coded: int, samplers: l
 def _has_flow(subject: Subject) -> bool:
     """Whether the ODE can be followed to t = 1, where eps and scores say nothing of data if nothing is left of them."""
     ends_in_noise = float(subject.trained.schedule.alpha(torch.tensor(1.0, dtype=torch.float64))) == 0
-    return not (ends_in_noise and getattr(subject.trained.recipe, "parameterization", "") in ("eps", "score"))
+    return not (ends_in_noise and getattr(subject.trained.recipe, "parameterization", "") in NOISE_ONLY)
 
 
 def _bits(subject: Subject, settings: Settings, n: int, work: _Work) -> Bits:

@@ -86,6 +86,12 @@ def test_a_classifier_is_trained_once_and_kept(tmp_path: Path, monkeypatch: pyte
     assert len(said) == 1 and "training it now, once, 4 steps: runs/classifier.digits-" in said[0]
     again = features.open_eye(None, recipes.find("images.digits-unet"), said.append)
     assert len(said) == 1 and again.name == first.name
+    [folder] = (tmp_path / "runs").iterdir()
+    (folder / "ema.safetensors").unlink()  # as if it had been stopped short: it goes on
+    resumed = features.open_eye(None, recipes.find("images.digits-unet"), said.append)
+    assert len(said) == 2 and resumed.name == first.name
+    monkeypatch.setattr(features, "of_data", lambda recipe: recipes.change(tiny, lr=1e-4))
+    assert features.open_eye(None, recipes.find("images.digits-unet"), said.append).name != first.name
 
 
 def test_the_classifier_is_of_the_same_pixels() -> None:

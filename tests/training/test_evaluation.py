@@ -153,6 +153,7 @@ def test_what_is_judged_and_what_by(run: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(features, "open_eye", lambda *_: features.Eye("four pixels", look))
     report, _ = evaluate_images(run, Settings(bits=False, n=300, calls=(3, 2)))
     assert report.samples and report.held_out and len(report.curve) == 2 * len(SOLVERS) == len(drawn) - 1
+    assert all(point.calls <= most for point, most in zip(report.curve, (2, 3) * len(SOLVERS), strict=True))
     points = [report.samples.distance, *(point.distance for point in report.curve), report.held_out]
     for found, images in zip(points, [*drawn, test], strict=True):
         assert found.fid == pytest.approx(float(frechet(look(images), look(train))), rel=1e-9)
@@ -249,11 +250,39 @@ def printed(report: Any) -> str:
     return " ".join(told.get().split())
 
 
+def test_images_are_chosen_by_the_seed_and_none_twice(run: Path) -> None:
+    first, again, other = (open_subject(run, seed).some(digits("test"), 200, "held out") for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert len(first) == len(first.unique()) == 200
+    assert open_subject(run, 0).some(digits("test"), 301, "held out").sort().values.tolist() == list(range(300))
+
+
+def test_each_part_is_drawn_by_its_own_labels(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.sampling.CHUNK", 64 * 3)
+    subject, asked = open_subject(told, seed=0), list[list[int]]()
+    denoiser = Subject.denoiser
+
+    def watched(self: Subject, labels: Tensor, work: Any) -> Any:
+        asked.append(labels.tolist())
+        return denoiser(self, labels, work)
+
+    monkeypatch.setattr(Subject, "denoiser", watched)
+    subject.draw(subject.sampler("ddim", 1), 7, torch.arange(7), lambda n: None)
+    assert asked == [[0, 1, 2], [3, 4, 5], [6]]
+
+
 def test_what_was_asked_and_nothing_else(run: Path) -> None:
     report, out = evaluate_images(run, Settings(fid=False, nfe=False, memorisation=False, bits_n=2, chain=2))
     assert [path.name for path in out.iterdir()] == [REPORT]
     assert (report.n, report.eye, report.samples, report.curve, report.memorisation) == (None, None, None, (), {})
     assert report.bits and report.bits.of_label is None and "label" not in printed(report)
+    with pytest.raises(ValueError, match="read it, or give --again"):
+        evaluate_images(run, Settings(fid=False, nfe=False, memorisation=False, bits_n=2, chain=2))
+    before = (out / REPORT).read_bytes()
+    for number in (2, 3):  # what is there stays
+        settings = Settings(fid=False, nfe=False, memorisation=False, bits_n=2, chain=2)
+        assert evaluate_images(run, settings, again=True) == (report, out.with_name(f"{out.name}-{number}"))
+    assert (out / REPORT).read_bytes() == before
     report, out = evaluate_images(run, Settings(bits=False, fid=False, nfe=False, n=4))
     assert (report.bits, report.held_out, set(report.memorisation)) == (None, None, {"pixels"})
 

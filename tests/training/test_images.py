@@ -165,6 +165,7 @@ def test_attention_and_norms_are_as_wide_as_the_recipe_says(settings: Any) -> No
         network = networks.make(recipe, recipe.shape)
     attending = [module for module in network.modules() if hasattr(module, "to_q")]
     assert {module.to_q.out_features / module.heads for module in attending} == {recipe.head}
+    assert {module.to_q.in_features for module in attending} <= set(recipe.channels)
     for module in network.modules():
         if isinstance(module, nn.GroupNorm):
             assert module.num_channels / module.num_groups >= 4

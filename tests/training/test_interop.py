@@ -8,6 +8,7 @@ of standard deviation 1e-10 where there should be none).
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import pickle
 import shutil
@@ -23,7 +24,7 @@ from seminar.main import main
 from training import recipes, run_folder, runs, tensor_file
 from training.interop import chain
 from training.interop.export import export, stock
-from training.interop.importing import import_folder
+from training.interop.importing import import_folder, recipe_of
 from training.loop import train
 from training.streams import Streams
 from training.task import build
@@ -211,6 +212,29 @@ def test_what_no_stock_scheduler_fits_is_refused(
     line = capsys.readouterr().err
     assert told in line and line.count("\n") == 1
     assert not (tmp_path / "run-diffusers").exists()
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = finished(tmp_path / "run")
+
+    def full(self: Any, folder: Path) -> None:
+        (Path(folder) / "model_index.json").write_text("{")
+        raise OSError("no room")
+
+    monkeypatch.setattr(diffusers.DDPMPipeline, "save_pretrained", full)
+    with pytest.raises(OSError, match="no room"):
+        export(run)
+    assert list(tmp_path.iterdir()) == [run]
+
+
+@pytest.mark.parametrize("latest, steps", [(0.998, 998), (NEAR_ONE, 1000)])
+def test_an_export_says_how_many_steps_it_has(tmp_path: Path, latest: float, steps: int) -> None:
+    """And that a pipeline's own thousand would be too many, where they are."""
+    told = export(finished(tmp_path / "run", latest=latest)).notes
+    assert f"k = 1 .. {steps}" in told[0]
+    assert [line for line in told if "at most" in line] == (
+        ["call the pipeline with num_inference_steps of at most 998"] if steps < 1000 else []
+    )
 
 
 def test_an_export_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -401,6 +425,36 @@ def test_labels_are_withheld_once(tmp_path: Path) -> None:
     assert not torch.equal(one, two)
 
 
+def test_an_import_says_what_it_was_told(checkpoint: Path, tmp_path: Path) -> None:
+    """And is a finished run only when all of it is there: its averages come last."""
+    told = {"std": 0.3, "data": "parquet", "path": "/somewhere"}
+    run = import_folder(checkpoint, tmp_path / "run", **told)  # type: ignore[arg-type]
+    assert {name: getattr(run.recipe, name) for name in told} == told
+    assert run_folder.open_run(run.path).recipe == run.recipe
+    written: list[Path] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tensor_file, "write", lambda path, tensors: written.append(path))
+        again = import_folder(checkpoint, tmp_path / "again")
+    assert written == [again.weights, again.ema]
+
+
+@pytest.mark.parametrize("name", ["UNet2DModel", "DiTTransformer2DModel"])
+def test_what_a_models_config_leaves_out_is_the_stock_default(name: str) -> None:
+    """As diffusers' own signature has it, but for what decides whether it can be imported at all."""
+    stock = {
+        name: each.default for name, each in inspect.signature(getattr(diffusers, name).__init__).parameters.items()
+    }
+    said = {"_class_name": name, "sample_size": 8, "in_channels": 1, "out_channels": 1}
+    if name == "UNet2DModel":
+        said |= {"block_out_channels": [8, 16], "down_block_types": ["DownBlock2D", "AttnDownBlock2D"]}
+    recipe = recipe_of(said, {"_class_name": "DDPMScheduler"}, classes=None)
+    assert recipe.head == stock["attention_head_dim"] and recipe.dropout == stock["dropout"]
+    assert recipe.layers == (stock["layers_per_block"] if name == "UNet2DModel" else stock["num_layers"])
+    if name != "UNet2DModel":
+        assert recipe.channels == (stock["num_attention_heads"] * stock["attention_head_dim"],)
+        assert recipe.patch == stock["patch_size"] and recipe.classes == stock["num_embeds_ada_norm"]
+
+
 def test_a_model_alone_needs_a_scheduler(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--scheduler FOLDER"):
         import_folder(checkpoint / "unet", tmp_path / "run")
@@ -458,6 +512,11 @@ BAD = {
     ),
     "flow": (lambda r: edit(r / "scheduler/scheduler_config.json", prediction_type="flow"), "prediction_type"),
     "thresholding": (lambda r: edit(r / "scheduler/scheduler_config.json", thresholding=True), "thresholding"),
+    "learned": (
+        lambda r: edit(r / "scheduler/scheduler_config.json", variance_type="learned_range"),
+        "expected one that is not learned",
+    ),
+    "beta above 1": (lambda r: edit(r / "scheduler/scheduler_config.json", beta_end=1.5), "between 0 and 1"),
     "sigmoid": (lambda r: edit(r / "scheduler/scheduler_config.json", beta_schedule="sigmoid"), "scaled_linear"),
     "betas": (lambda r: edit(r / "scheduler/scheduler_config.json", trained_betas=[0.1, 2.0]), "trained_betas"),
     "few betas": (lambda r: edit(r / "scheduler/scheduler_config.json", trained_betas=[0.1]), "1 of them"),
@@ -485,6 +544,13 @@ def test_named_betas_are_the_stock_ones(schedule: str) -> None:
     torch.testing.assert_close(chain.betas_of(config).float(), betas, rtol=0, atol=1e-7)
     exact = schedules.betas_from(schedules.SCHEDULES[schedule]().alpha(torch.arange(1001).double() / 1000) ** 2)
     torch.testing.assert_close(chain.betas_of(config), exact, rtol=1e-8, atol=0)
+
+
+def test_what_a_config_leaves_out_or_null_is_the_stock_default() -> None:
+    nulls = {"num_train_timesteps": None, "beta_schedule": None, "beta_start": None, "beta_end": None}
+    for config in ({}, nulls | {"trained_betas": None, "rescale_betas_zero_snr": None}):
+        found = chain.betas_of(config)
+        torch.testing.assert_close(found.float(), diffusers.DDPMScheduler().betas, rtol=0, atol=1e-7)
 
 
 def test_an_imported_recipe_is_not_trained(tmp_path: Path) -> None:

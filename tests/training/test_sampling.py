@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -126,6 +127,34 @@ def test_pictures(tmp_path: Path) -> None:
     assert len(runs.sample_run(folder, steps=1)) == runs.POINTS
     for path in (folder / "samples.png", folder / "curves.png", tmp_path / "drawn.png"):
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_evaluation_tells_which_figure_is_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets of fresh noise, energy and sliced ratios each in its place, and densities at the time training began."""
+    monkeypatch.setattr(draw, "samples", lambda *_: None)
+    recipe = recipes.change(recipes.find("toy.ring"), steps=1, batch=8, width=4, depth=1, earliest=0.02)
+    folder = loop.train(recipe, tmp_path / "run", quiet=True).folder
+    compared: list[list[Tensor]] = []
+    at: list[float] = []
+    done: list[tuple[int, int]] = []
+
+    def log_likelihood(denoiser: Any, schedule: Any, x: Tensor, start: float, **_: Any) -> Tensor:
+        at.append(start)
+        law = worlds.make("ring")
+        t = torch.tensor(0.02, dtype=torch.float64)
+        return law.log_density(x.double(), schedule.alpha(t), schedule.sigma(t)) - 3
+
+    monkeypatch.setattr(evaluate.energy, "energy_ratio", lambda world, drawn: compared.append(drawn) or "energy")
+    monkeypatch.setattr(evaluate.sliced, "sliced_ratio", lambda *_: "sliced")
+    monkeypatch.setattr(evaluate, "log_likelihood", log_likelihood)
+    report = evaluate.evaluate_run(
+        folder, sets=2, size=30, ddim_steps=3, ddpm_steps=4, points=5, progress=lambda _, *n: done.append(n)
+    )
+    assert [(each.energy, each.sliced) for each in report.sampled] == [("energy", "sliced")] * 2
+    assert [(each.solver.partition("-")[0], each.steps) for each in report.sampled] == [("ddim", 3), ("ddpm", 4)]
+    assert all(not torch.equal(one, other) for one, other in compared)
+    assert at == [0.02] and report.nll_gap and report.nll_gap.mean == pytest.approx(3, abs=1e-4)
+    assert done[0][0] == 0 and done[-1] == (2 * 30 * 7,) * 2
 
 
 @pytest.mark.slow

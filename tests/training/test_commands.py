@@ -1,0 +1,84 @@
+"""The commands hand on every word they are told, and say how it ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seminar.main import main
+from training import loop, recipes
+from training.interop import export, importing
+from training.loop import Outcome
+
+Asked = list[tuple[Any, ...]]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """What the functions behind the commands are called with; a run is told to have stopped at step 7 of 20."""
+    calls: Asked = []
+
+    def instead(module: Any, name: str, answer: Any) -> None:
+        monkeypatch.setattr(module, name, lambda *given, **how: calls.append((name, given, how)) or answer)
+
+    stopped = Outcome(Path("RUN"), start=0, step=7, steps=20, loss=0.5, seconds=1.0)
+    instead(loop, "train", stopped)
+    instead(loop, "resume", stopped)
+    instead(export, "export", export.Exported(Path("OUT"), None, ("unet", "scheduler"), ("a note",)))
+    instead(importing, "import_folder", importing.RunFolder(Path("RUN"), recipes.find("imported.diffusers"), 0))
+    return calls
+
+
+def test_train(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    """Zeros and what is the recipe's already among the settings, and all that is no setting."""
+    settings = ["--warmup", "0", "--lr", "0.01", "--ema", "0.05", "0.1", "--batch", "2048", "--lr-decay", "linear"]
+    machine = ["--out", "RUN", "--seed", "5", "--seconds", "8", "--workers", "2", "--track", "wandb", "--quiet"]
+    assert main(["train", "toy.ring", *settings, *machine]) == 0
+    recipe = recipes.change(recipes.find("toy.ring"), warmup=0.0, lr=0.01, ema=(0.05, 0.1), lr_decay="linear")
+    how = {"out": Path("RUN"), "seed": 5, "seconds": 8.0, "workers": 2, "track": "wandb", "quiet": True}
+    assert asked == [("train", (recipe,), how)]
+    told = capsys.readouterr().out
+    assert "step 7 of 20" in told and "stopped; go on with: seminar train --resume RUN" in told
+
+
+def test_train_says_nothing_of_going_on_when_it_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loop, "train", lambda *_, **__: Outcome(Path("RUN"), 0, 20, 20, 0.5, 1.0))
+    assert main(["train", "toy.ring"]) == 0
+    told = capsys.readouterr().out
+    assert "step 20 of 20" in told and "stopped" not in told
+
+
+@pytest.mark.parametrize("words", [["--resume", "RUN"], ["--resume=RUN"]])
+def test_resume(asked: Asked, words: list[str]) -> None:
+    assert main(["train", *words]) == 0
+    assert main(["train", "--workers", "3", "--allow-inexact", "--track", "trackio", "--quiet", *words]) == 0
+    plain = {"quiet": False, "allow_inexact": False, "workers": 0, "track": None}
+    told = {"quiet": True, "allow_inexact": True, "workers": 3, "track": "trackio"}
+    assert asked == [("resume", (Path("RUN"),), how) for how in (plain, told)]
+
+
+def test_two_ways_to_say_how_long(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "toy.ring", "--steps", "5", "--seconds", "8"]) == 2
+    assert "give one of them" in capsys.readouterr().err
+    assert not asked
+
+
+def test_export(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "RUN"]) == 0
+    assert main(["export", "RUN", "--out", "OUT", "--weights", "last"]) == 0
+    assert asked == [("export", (Path("RUN"), *how), {}) for how in ((None, "ema"), (Path("OUT"), "last"))]
+    told = capsys.readouterr().out
+    assert "OUT: unet, scheduler; no pipeline, load part by part" in told and "a note" in told
+
+
+def test_import(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--out", "RUN", "--scheduler", "S", "--data", "cifar10", "--path", "P", "--classes", "9", "--std", "0.4"]
+    assert main(["import", "FOLDER", *words]) == 0
+    how = {"folder": Path("FOLDER"), "out": Path("RUN"), "scheduler": Path("S"), "data": "cifar10", "path": "P",
+           "classes": 9, "std": 0.4}  # fmt: skip
+    assert asked == [("import_folder", (), how)]
+    assert "go on with: seminar sample RUN" in capsys.readouterr().out

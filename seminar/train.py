@@ -100,9 +100,10 @@ def _told(outcome: Any) -> int:
 
     if not launch.join().main:
         return 0
-    told = (
-        f"step {outcome.step} of {outcome.steps} in {outcome.seconds:.1f} s, loss {outcome.loss:.4g}: {outcome.folder}"
-    )
+    loss = "" if outcome.loss is None else f", loss {outcome.loss:.4g}"
+    told = f"step {outcome.step} of {outcome.steps} in {outcome.seconds:.1f} s{loss}: {outcome.folder}"
+    if outcome.start == outcome.steps:
+        told += " (it had ended before: nothing was left to do)"
     if not outcome.finished:
         told += f" (stopped; go on with: seminar train --resume {outcome.folder})"
     Console().print(told, highlight=False, soft_wrap=True)

@@ -27,14 +27,14 @@ class Keeper:
         self.folder, self.state, self.built, self.recipe = folder, state, built, folder.recipe
         self.processes = state.processes
         self.facts = state.facts(folder.seed)
-        self.loss = math.nan
+        self.loss: float | None = None  # the log's last
 
     def restore(self, allow_inexact: bool) -> int:
         """The newest checkpoint's state and step, or step 0; the log is cut to that step."""
         tensors: dict[str, Any] = {}
         like = self.state.tensors()
 
-        def newest() -> int:
+        def newest() -> tuple[int, float | None]:
             nonlocal tensors
             step, found = 0, checkpoint.saved(self.folder.checkpoints)
             if found:
@@ -45,16 +45,17 @@ class Keeper:
             durable.sweep(self.folder.checkpoints)
             durable.sweep(self.folder.averages)
             run_folder.cut_log(self.folder.metrics, step)
-            return step
+            log = run_folder.read_log(self.folder.metrics)
+            return step, log[-1]["loss"] if log else None
 
-        step = self.processes.decide(newest)
+        step, self.loss = self.processes.decide(newest)
         if step:
             self.state.load(step, tensors)
         return step
 
     def log(self, step: int, meter: Meter) -> dict[str, Any]:
         """One line of metrics.jsonl; ValueError when not one step of the window could be used."""
-        self.loss, smoothed, skipped = self.state.close_window((step - 1) % self.recipe.log_every + 1)
+        self.loss, smoothed, skipped = self.state.close_window(step)
         rate = meter.rate(step)
         line = {
             "step": step,
@@ -75,7 +76,8 @@ class Keeper:
         self._write("its log", append)
         if math.isnan(self.loss) and not self.state.optimization.searching():
             raise ValueError(
-                f"no step up to {step} had a finite loss and gradient since the last log line: {self.folder.advice()}"
+                f"no step up to {step} had a finite loss and gradient since the log's last line, nor would one if it "
+                f"were resumed: train anew with less than lr = {self.recipe.lr:g}, or more warmup; {self.folder.kept()}"
             )
         return line
 

@@ -38,7 +38,7 @@ class Outcome:
     start: int  # the step it went on from
     step: int
     steps: int
-    loss: float
+    loss: float | None  # the log's last; none before its first line
     seconds: float
 
     @property
@@ -132,7 +132,7 @@ def steps_in(recipe: Recipe, seconds: float, seed: int = 0) -> int:
         start = time.perf_counter()
         for step in itertools.islice(steps, n):
             state.advance(step, recipe.lr, feed(step))
-        state.close_window(1)  # wait for the device
+        state.close_window(step + 1)  # wait for the device
         seconds = time.perf_counter() - start
         return processes.decide(lambda: seconds)
 

@@ -70,11 +70,14 @@ class RunFolder:
         """True when all steps are done: the averaged weights are the last thing a run writes."""
         return self.ema.exists()
 
+    def kept(self) -> str:
+        """What there is to go back to."""
+        saved = sorted(self.checkpoints.glob("step-*"))
+        return f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
+
     def advice(self) -> str:
         """How to go on after this run was stopped."""
-        saved = sorted(self.checkpoints.glob("step-*"))
-        kept = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
-        return f"{kept}; go on with: seminar train --resume {self.path}"
+        return f"{self.kept()}; go on with: seminar train --resume {self.path}"
 
 
 def default_path(recipe: Recipe, seed: int) -> Path:

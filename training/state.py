@@ -95,15 +95,18 @@ class State:
             self.averages.update()
             self.window["losses"][step % self.recipe.log_every] = loss + trouble
 
-    def close_window(self, steps: int) -> tuple[float, float, int]:
-        """(mean loss, smoothed loss, skipped steps) of the last `steps`; the one place where the host waits.
+    def close_window(self, step: int) -> tuple[float, float, int]:
+        """(mean loss, smoothed loss, skipped steps) after `step` steps; the one place where the host waits.
 
-        They are those since the log's last line: a window is log_every steps, and the last may be shorter.
+        They are those since the log's last line: a window is log_every steps, and the last may be shorter. The smoothed
+        loss is the mean of the first ten windows, and from there on goes a tenth of the way to each.
         """
+        steps, windows = (step - 1) % self.recipe.log_every + 1, math.ceil(step / self.recipe.log_every)
         *losses, smoothed = torch.cat([self.window["losses"][:steps], self.window["smoothed"]]).tolist()
         good = [loss for loss in losses if not math.isnan(loss)]
         mean = math.fsum(good) / len(good) if good else math.nan
-        smoothed = 0.9 * smoothed + 0.1 * mean if smoothed else mean
+        if good:
+            smoothed += (mean - smoothed) * (max(0.1, 1 / windows) if smoothed else 1)
         self.window["smoothed"].fill_(smoothed)
         return mean, smoothed, len(losses) - len(good)
 

@@ -43,13 +43,21 @@ def test_train(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     assert "step 7 of 20" in told and "stopped; go on with: seminar train --resume RUN" in told
 
 
-def test_train_says_nothing_of_going_on_when_it_is_done(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(loop, "train", lambda *_, **__: Outcome(Path("RUN"), 0, 20, 20, 0.5, 1.0))
+@pytest.mark.parametrize(
+    ("start", "step", "loss", "told"),
+    [
+        (0, 20, 0.5, "step 20 of 20 in 1.0 s, loss 0.5: RUN"),
+        (20, 20, 0.5, "step 20 of 20 in 1.0 s, loss 0.5: RUN (it had ended before: nothing was left to do)"),
+        (0, 1, None, "step 1 of 20 in 1.0 s: RUN (stopped; go on with: seminar train --resume RUN)"),
+    ],
+)
+def test_train_says_how_it_ended(
+    start: int, step: int, loss: float | None, told: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(loop, "train", lambda *_, **__: Outcome(Path("RUN"), start, step, 20, loss, 1.0))
     assert main(["train", "toy.ring"]) == 0
-    told = capsys.readouterr().out
-    assert "step 20 of 20" in told and "stopped" not in told
+    assert capsys.readouterr().out == told + "\n"
 
 
 @pytest.mark.parametrize("words", [["--resume", "RUN"], ["--resume=RUN"]])

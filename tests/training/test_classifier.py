@@ -14,7 +14,9 @@ from torch import Tensor
 
 from toy.frechet import frechet
 from training import loop, recipes, run_folder, runs
+from training.data import catalog
 from training.data.digits import digits
+from training.data.source import Memory
 from training.evaluation import features, kid
 from training.families import classifier
 from training.recipes.classifier import of_data
@@ -100,6 +102,29 @@ def test_the_classifier_is_of_the_same_pixels() -> None:
     assert (found.name, found.data, found.path, found.shape) == ("classifier.images", "cifar10", "/data", (3, 16, 16))
     assert of_data(recipes.find("images.digits-unet")) == recipes.find("classifier.digits")
     assert recipes.from_table(vars(found)) == found  # a run can be made of it, and opened again
+
+
+def test_a_block_adds_to_what_it_is_given() -> None:
+    block, x = classifier.Block(4), torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    assert not torch.equal(block(x), x)
+    for parameter in block.second.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert torch.equal(block(x), x)
+
+
+def test_classes_are_those_of_both_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class of which there is nothing to learn can still be held out, and the matrix has a row for it."""
+    pixels = torch.zeros(64, 1, 8, 8, dtype=torch.uint8)
+    for of_train, of_test in ((2, 3), (3, 2)):
+        classes = {"train": of_train, "test": of_test}
+        monkeypatch.setattr(
+            catalog,
+            "open_source",
+            lambda data, path, split, *_, classes=classes: Memory(pixels, torch.zeros(64).long(), classes[split]),
+        )
+        task = classifier.build(recipes.change(recipes.find("classifier.digits"), **TINY))
+        assert task.network()(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+        assert task.confusion(task.network()).shape == (3, 3)
 
 
 def saved(folder: Path, name: str, pixels: Tensor) -> None:

@@ -257,6 +257,13 @@ def test_images_are_chosen_by_the_seed_and_none_twice(run: Path) -> None:
     assert open_subject(run, 0).some(digits("test"), 301, "held out").sort().values.tolist() == list(range(300))
 
 
+def test_ddpm_has_the_larger_variance(run: Path) -> None:
+    """With few steps the smaller one shrinks the data."""
+    subject = open_subject(run, seed=0)
+    mine, plain = (each.sampler("ddpm", 5).coefficients.noise for each in (subject, subject.trained))
+    assert bool((mine[:-1] > plain[:-1]).all())
+
+
 def test_each_part_is_drawn_by_its_own_labels(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.sampling.CHUNK", 64 * 3)
     subject, asked = open_subject(told, seed=0), list[list[int]]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from training import draw, loop, networks, preconditioning, recipes, run_folder,
 from training.data import catalog
 from training.data.source import Memory
 from training.families.images import Images
+from training.families.toy import Toy
 from training.recipes import ImageRecipe
 from training.recipes.images import IMAGES
 from training.streams import Streams
@@ -49,6 +51,7 @@ def family(**settings: Any) -> Images:
         ({"size": 9}, "size = 9: expected a multiple of 2"),
         ({"attention": (True,)}, "one of each"),
         ({"channels": (32, 48)}, "channels = 48, head = 32"),
+        ({"channels": (32, 48), "attention": (True, False)}, "channels = 48, head = 32"),  # the middle attends too
         ({"network": "dit"}, "expected one number"),
         (SMALL | {"head": 24}, "channels = 32, head = 24"),
         (SMALL | {"patch": 3}, "size = 8, patch = 3"),
@@ -250,6 +253,21 @@ def test_the_unit_loss_is_the_plain_error_of_the_inner_network(around: str, kind
     assert loss.item() == pytest.approx(1, rel=0.025)
 
 
+@pytest.mark.parametrize("around", ["none", "unit", "edm"])
+def test_labels_go_through_every_preconditioning(around: str) -> None:
+    told: list[tuple[Tensor, ...]] = []
+
+    class Hearing(nn.Module):
+        def forward(self, x: Tensor, t: Tensor, *words: Tensor) -> Tensor:
+            told.append(words)
+            return x
+
+    network = preconditioning.around(Hearing(), around, schedules.cosine(), "x0", 0.6)
+    x, t, label = torch.zeros(3, 1, 2, 2), torch.full((3,), 0.5), torch.tensor([4, 0, 9])
+    network(x, t, label), network(x, t)
+    assert [[word.tolist() for word in words] for words in told] == [[[4, 0, 9]], []]
+
+
 # ------------------------------------------------------------------------------------------------ times
 
 
@@ -360,6 +378,45 @@ def test_labels_are_withheld_as_often_as_the_recipe_says() -> None:
         assert torch.equal(told.label[~withheld], labels[~withheld])
 
 
+def purposes(task: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a step of a task draws random numbers for."""
+    asked, draw = [], Streams.__call__
+
+    def watched(self: Streams, purpose: str, device: Any = None) -> torch.Generator:
+        asked.append(purpose)
+        return draw(self, purpose, device)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Streams, "__call__", watched)
+        streams = Streams(0, 0)
+        task.loss(lambda x, *_: torch.zeros_like(x), task.batch(8, streams), streams)
+    return asked
+
+
+def test_no_two_draws_of_a_step_are_by_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise made of the data's own draws would be the data's shadow."""
+    for task, most in ((family(classes=10), 3), (Toy(recipes.find("toy.ring")), 3)):  # type: ignore[arg-type]
+        asked = purposes(task, monkeypatch)
+        assert len(asked) == len(set(asked)) == most
+
+
+@pytest.mark.parametrize("weights, same", [("simple", True), ("elbo", False)])
+def test_a_weight_is_that_of_its_name(weights: str, same: bool) -> None:
+    """`simple` is the squared error of eps whatever the network predicts: 0 for v is sigma x_t for eps, of a VP x_t."""
+    settings = {"parameterization": "v", "schedule": "cosine", "weights": weights}
+    for task in (
+        family(**settings, preconditioning="none"),
+        Toy(recipes.change(recipes.find("toy.ring"), **settings)),  # type: ignore[arg-type]
+    ):
+        streams = Streams(0, 0)
+        batch = task.batch(64, streams)
+        found = task.loss(lambda x, *_: torch.zeros_like(x), batch, streams)  # type: ignore[arg-type]
+        task.recipe = recipes.change(task.recipe, parameterization="eps", weights="plain")  # type: ignore[assignment]
+        sigma = task.schedule.sigma(batch[1]).reshape(64, *[1] * (batch[0].ndim - 1))
+        expected = task.loss(lambda x, *_, sigma=sigma: sigma * x, batch, streams)  # type: ignore[arg-type]
+        assert (found.item() == pytest.approx(expected.item(), rel=1e-3)) == same
+
+
 @pytest.mark.parametrize(
     "around, kind", [*((a, k) for k in PARAMETERIZATIONS for a in ("none", "unit")), ("edm", "x0")]
 )
@@ -455,6 +512,22 @@ def test_a_run_ends_in_pictures(run: Path) -> None:
     grid = Image.open(run / "samples.png")
     assert grid.size[1] / grid.size[0] == pytest.approx((10 * 9 - 1) / (8 * 9 - 1))  # ten classes, eight of each
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_preview_is_by_the_runs_seed_and_its_datas_spread(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained, shown, asked = runs.load(run), [], []
+    make = sampling.sampler
+
+    def watched(schedule: Any, solver: str, steps: int, span: Any, std: float, *rest: Any) -> Any:
+        asked.append((span, std))
+        return make(schedule, solver, 1, span, std, *rest)
+
+    monkeypatch.setattr(sampling, "sampler", watched)
+    monkeypatch.setattr(draw, "grid", lambda images, *_: shown.append(images))
+    for seed in (0, 0, 1):
+        trained.task.preview(trained.network, dataclasses.replace(trained.folder, seed=seed))
+    assert torch.equal(shown[0], shown[1]) and not torch.equal(shown[0], shown[2])
+    assert set(asked) == {(trained.span, DIGITS.std)}  # type: ignore[attr-defined]
 
 
 def test_samples_need_no_data(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,7 @@ CHAINS = [
     ("x0", "cosine", NEAR_ONE, 1000),  # ends without signal: beta_T = 1
     ("v", "vp_linear", 0.998, 998),
     ("eps", "ddpm_linear", NEAR_ONE, 1000),
+    ("v", "ddpm_linear", 0.9, 900),  # the stock chain cut short: no chain of 900 linear betas
     ("v", "ddpm_cosine", NEAR_ONE, 1000),
 ]
 
@@ -168,7 +169,9 @@ def test_labels_go_through_the_stock_pipeline_that_takes_them(tmp_path: Path) ->
 @pytest.mark.parametrize("schedule", ["edm", "ve", "cosine", "flow"])
 def test_edm_is_exported_from_any_schedule(tmp_path: Path, schedule: str) -> None:
     run = finished(tmp_path / "run", preconditioning="edm", parameterization="x0", schedule=schedule, earliest=0.01)
-    pipeline = quiet(diffusers.ConsistencyModelPipeline.from_pretrained(export(run).folder))
+    exported = export(run)
+    assert exported.pipeline == "ConsistencyModelPipeline"  # DDPMPipeline would not scale the model's input
+    pipeline = quiet(diffusers.ConsistencyModelPipeline.from_pretrained(exported.folder))
     trained = runs.load(run)
     assert isinstance(pipeline.scheduler, diffusers.EDMEulerScheduler)
     grid = grids.karras(trained.schedule, 6, 0.998, 0.01)
@@ -184,6 +187,7 @@ def test_a_transformer_of_pixels_goes_in_parts(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", **DIT, classes=10)
     exported = export(run, tmp_path / "out")
     assert exported.pipeline is None and exported.parts == ("transformer", "scheduler")
+    assert exported.notes[-1] == 'labels 0 .. 9; 1000 says "not told"'
     model = diffusers.DiTTransformer2DModel.from_pretrained(tmp_path / "out", subfolder="transformer")
     x, label = noise()[0], torch.tensor([0, 9, 1000])
     with torch.no_grad():
@@ -278,6 +282,32 @@ def test_tables_are_a_scheduler(tmp_path: Path, solver: str, settings: dict[str,
     near(drawn.images, as_stock(sampling.sample(denoiser, table, x * scheduler.init_noise_sigma, generator)), FLOAT32)
     with pytest.raises(ValueError, match="set_timesteps"):
         scheduler.step(x, scheduler.timesteps[-1], x)
+
+
+@pytest.mark.parametrize("latest", [0.6, 0.998])
+def test_a_table_starts_from_the_law_at_its_latest_time(tmp_path: Path, latest: float) -> None:
+    """As a stochastic sampler of the run does: at 0.6 there is much left of the data."""
+    from training.interop.table_scheduler import of_recipe
+
+    settings = {"preconditioning": "unit", "std": 3.0, "schedule": "flow", "parameterization": "velocity"}
+    trained = runs.load(finished(tmp_path / "run", latest=latest, **settings))
+    scheduler = of_recipe(trained.recipe, "ddpm")  # type: ignore[arg-type]
+    assert scheduler.init_noise_sigma == pytest.approx(trained.sampler("ddpm", 4).spread, rel=1e-12)
+    scheduler.set_timesteps(4)
+    assert float(scheduler.timesteps[0]) == pytest.approx(1000 * latest - 1)
+
+
+@pytest.mark.parametrize("latest, n", [(0.998, 7), (0.998, 50), (NEAR_ONE, 10), (NEAR_ONE, 50)])
+def test_a_stock_ddim_steps_from_each_of_its_times_to_the_next(latest: float, n: int) -> None:
+    """It steps down by T // n whatever the next time is, and from the last one to the data."""
+    recipe: Any = recipes.change(recipes.find("latent.unet"), latest=latest, schedule="cosine")
+    name, config = chain.scheduler_of(recipe, deterministic=True)
+    assert name == "DDIMScheduler"
+    scheduler = diffusers.DDIMScheduler(**config)
+    scheduler.set_timesteps(n)
+    step = config["num_train_timesteps"] // n
+    assert set((-scheduler.timesteps.diff()).tolist()) == {step}
+    assert 0 <= int(scheduler.timesteps[-1]) < step
 
 
 # --- import -----------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from diffusion.schedules import SCHEDULES
 from toy.worlds import WORLDS
 from training import recipes
 from training.optimization import learning_rate
-from training.recipes import settings, toy
+from training.recipes import ImageRecipe, settings, toy
 
 RING = recipes.find("toy.ring")
 
@@ -58,18 +58,22 @@ def test_choices_are_the_registries() -> None:
         ("schedule", "linear"),
         ("weights", "uniform"),
         ("log_every", 0),
+        ("ema", (0.1, 0.3)),
+        ("ema", (0.1, "wide")),
     ],
 )
 def test_bad_values_are_named(setting: str, value: Any) -> None:
     with pytest.raises((ValueError, TypeError)) as error:
         recipes.change(RING, **{setting: value})
     assert setting in one_line(error)
-    assert str(value) in one_line(error)
+    assert str(value if not isinstance(value, tuple) else value[-1]) in one_line(error)
 
 
 def test_times_in_order() -> None:
     with pytest.raises(ValueError, match=r"earliest = 0\.5.*latest = 0\.4"):
         recipes.change(RING, earliest=0.5, latest=0.4)
+    with pytest.raises(ValueError, match=r"earliest = 0\.5.*latest = 0\.5"):
+        recipes.change(RING, earliest=0.5, latest=0.5)
 
 
 def test_misspelt_setting_gets_a_suggestion() -> None:
@@ -98,8 +102,20 @@ def test_fingerprint_sees_every_setting() -> None:
         for field in dataclasses.fields(RING)
         if isinstance(getattr(RING, field.name), int | float)
     }
+    words = {"schedule": "flow", "parameterization": "eps", "weights": "elbo", "optimizer": "adamw",
+             "lr_decay": "linear", "precision": "bf16", "ema": (0.05,)}  # fmt: skip
+    changed |= {name: recipes.change(RING, **{name: value}) for name, value in words.items()}
+    assert changed.keys() | {"name"} == {field.name for field in dataclasses.fields(RING)}
+    changed["name"] = recipes.find("toy.grid")
     prints = {recipes.fingerprint(recipe) for recipe in changed.values()} | {recipes.fingerprint(RING)}
     assert len(prints) == len(changed) + 1
+
+
+def test_the_other_split_is_the_other() -> None:
+    digits = recipes.find("images.digits-unet")
+    assert isinstance(digits, ImageRecipe)
+    assert digits.other_split == "test"
+    assert dataclasses.replace(digits, split="test").other_split == "train"
 
 
 def _other(value: float) -> float:

@@ -147,12 +147,18 @@ def test_an_evaluation_tells_which_figure_is_which(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(evaluate.energy, "energy_ratio", lambda world, drawn: compared.append(drawn) or "energy")
     monkeypatch.setattr(evaluate.sliced, "sliced_ratio", lambda *_: "sliced")
     monkeypatch.setattr(evaluate, "log_likelihood", log_likelihood)
+    tables, drawn = [], sampling.draw
+    monkeypatch.setattr(
+        sampling, "draw", lambda denoiser, by, *rest: tables.append(by.coefficients) or drawn(denoiser, by, *rest)
+    )
     report = evaluate.evaluate_run(
         folder, sets=2, size=30, ddim_steps=3, ddpm_steps=4, points=5, progress=lambda _, *n: done.append(n)
     )
     assert [(each.energy, each.sliced) for each in report.sampled] == [("energy", "sliced")] * 2
     assert [(each.solver.partition("-")[0], each.steps) for each in report.sampled] == [("ddim", 3), ("ddpm", 4)]
     assert all(not torch.equal(one, other) for one, other in compared)
+    plain = runs.load(folder).sampler("ddpm", 4).coefficients.noise
+    assert bool((tables[-1].noise[:-1] > plain[:-1]).all())  # the larger variance: the smaller one shrinks the data
     assert at == [0.02] and report.nll_gap and report.nll_gap.mean == pytest.approx(3, abs=1e-4)
     assert done[0][0] == 0 and done[-1] == (2 * 30 * 7,) * 2
 

@@ -33,6 +33,13 @@ COMMANDS = {
     "demo": ("seminar.demo:main", "verify, train, draw and render once; ends with a table of what to look at"),
 }
 
+# command -> what makes it lighter
+LIGHTER = {
+    "train": "train with a smaller --batch, the same in more parts (--accumulate), or a smaller network (--width or "
+    "--channels)",
+    "sample": "draw fewer at a time (--n)",
+}
+
 USAGE = "usage: seminar COMMAND ...   (seminar COMMAND --help says more)"
 
 
@@ -58,6 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return _refuse("interrupted", code=130)
+    except (RuntimeError, MemoryError) as error:
+        from seminar.memory import wanted
+
+        if "--traceback" in rest or (asked := wanted(error)) is None:
+            raise
+        return _refuse(f"{name}: out of memory{asked}: {LIGHTER.get(name, 'ask for less at once')}")
     except (ValueError, TypeError, LookupError, OSError) as error:
         if "--traceback" in rest:
             raise

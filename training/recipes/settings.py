@@ -24,9 +24,11 @@ class Between:
         return above if self.high == math.inf else f"{above} and at most {self.high:g}"
 
 
-Count = Annotated[int, Between(1)]
-Several = Annotated[int, Between(2)]
-Natural = Annotated[int, Between(0)]
+MOST = 1e12  # steps, samples, channels: more can't be meant, and nothing overflows
+
+Count = Annotated[int, Between(1, MOST)]
+Several = Annotated[int, Between(2, MOST)]
+Natural = Annotated[int, Between(0, MOST)]
 Positive = Annotated[float, Between(0, 1e300, open_low=True)]
 NotNegative = Annotated[float, Between(0, 1e300)]
 Fraction = Annotated[float, Between(0, 1)]

@@ -142,9 +142,9 @@ def _classifier(options: EvaluateClassifier) -> int:
     folder = runs.finished(options.run)
     task = build(folder.recipe)
     confusion = task.confusion(runs.trained_network(folder, task))
-    right, n, split = int(confusion.trace()), int(confusion.sum()), task.recipe.other_split
+    right, n = int(confusion.trace()), int(confusion.sum())
     told = (
-        f"{right} of {n} {split} images right, {right / n:.2%}; which are taken for which: {options.run}/confusion.png"
+        f"{right} of {n} held-out images right, {right / n:.2%}; which are taken for which: {options.run}/confusion.png"
     )
     Console().print(told, highlight=False, soft_wrap=True)
     return 0

@@ -95,7 +95,7 @@ class Autoencoding:
 
     def batch(self, n: int, streams: Streams) -> Batch:
         """This share's next n images in the run's order."""
-        return (pixels.to_model(read(self.source, n, streams, self.recipe.flip)[0]),)
+        return (pixels.to_model(read(self.source, n, streams, self.recipe.flip, self.recipe.shift)[0]),)
 
     def loss(self, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
         """The bound a pixel, nats."""

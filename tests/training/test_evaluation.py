@@ -168,6 +168,7 @@ def test_a_mirrored_copy_is_one_where_the_run_mirrors(monkeypatch: pytest.Monkey
         for split, n in (("train", 60), ("test", 30))
     }
     monkeypatch.setattr(catalog, "open_source", lambda data, path, split, *_: sources[split])
+    monkeypatch.setattr(catalog, "has_test", lambda *_: True)
     monkeypatch.setattr(Subject, "draw", drawing(sources["train"].pixels.flip(-1)))
     for flip in (True, False):
         folder = trained(tmp_path / str(flip), data="folder", path="x", flip=flip)
@@ -364,7 +365,7 @@ def test_the_command(run: Path, eye: str, tmp_path: Path, capsys: pytest.Capture
     for word in ("bits/dim, chain", "FID", "KID", "copies, AUC in features", "dpmpp_2m", "memorisation.png"):
         assert word in told
     assert main(["evaluate", eye]) == 0
-    assert "of 300 test images right" in capsys.readouterr().out
+    assert "of 300 held-out images right" in capsys.readouterr().out
 
 
 @pytest.mark.slow

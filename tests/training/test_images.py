@@ -44,6 +44,7 @@ def family(**settings: Any) -> Images:
     [
         ({"data": "imagenet"}, "data = 'imagenet'"),
         ({"data": "hub:../../etc"}, "data = 'hub:../../etc'"),
+        ({"shift": 8}, "shift = 8, size = 8: expected fewer pixels"),
         ({"flip": True}, "a mirrored digit is no digit"),
         ({"flip": 1}, "flip = 1: expected bool"),
         ({"classes": -1}, "classes = -1"),
@@ -556,7 +557,9 @@ def test_data_edited_since_are_seen_on_resume(tmp_path: Path) -> None:
     folder.mkdir()
     for i in range(8):
         Image.fromarray(np.full((8, 8), i, np.uint8)).save(folder / f"{i}.png")
-    recipe = recipes.change(DIGITS, **SMALL | {"batch": 8}, data="folder", path=str(folder), steps=2, save_every=2)
+    recipe = recipes.change(
+        DIGITS, **SMALL | {"batch": 8}, data="folder", path=str(folder), held_out=0, steps=2, save_every=2
+    )
     path = loop.train(recipe, tmp_path / "run", quiet=True).folder
     Image.fromarray(np.full((8, 8), 99, np.uint8)).save(folder / "3.png")
     catalog.open_source.cache_clear()
@@ -566,11 +569,19 @@ def test_data_edited_since_are_seen_on_resume(tmp_path: Path) -> None:
 
 
 def test_an_image_run_stopped_half_way_ends_in_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With dropout, mirrored images and withheld labels, over the end of an epoch of 40 images."""
+    """With dropout, mirrored and moved images and withheld labels, over the end of an epoch of 40 images."""
     pixels = torch.randint(256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     source = Memory(pixels, torch.arange(40) % 2, 2)
     monkeypatch.setattr(catalog, "open_source", lambda *_: source)
-    settings = SMALL | {"batch": 16, "data": "folder", "flip": True, "classes": 2, "dropout": 0.2, "steps": 6}
+    settings = SMALL | {
+        "batch": 16,
+        "data": "folder",
+        "flip": True,
+        "shift": 2,
+        "classes": 2,
+        "dropout": 0.2,
+        "steps": 6,
+    }
     recipe = recipes.change(DIGITS, **settings, save_every=3, log_every=1)
     whole = loop.train(recipe, tmp_path / "whole", quiet=True).folder
     folder = run_folder.create(tmp_path / "again", recipe, 0)

@@ -196,7 +196,7 @@ def test_mirrored_images_have_latents_of_their_own(autoencoder: Path, tmp_path: 
 
     for i in range(6):
         Image.frombytes("L", (8, 8), bytes((i * j) % 256 for j in range(64))).save(tmp_path / f"{i}.png")
-    settings = AUTOENCODER | {"data": "folder", "path": str(tmp_path), "flip": True, "batch": 4}
+    settings = AUTOENCODER | {"data": "folder", "path": str(tmp_path), "held_out": 0, "flip": True, "batch": 4}
     recipe = recipes.change(recipes.find("latent.autoencoder"), **settings, steps=1)
     folder = train(recipe, out=tmp_path / "autoencoder", quiet=True).folder
     task = build(recipes.change(recipes.find("latent.unet"), autoencoder=str(folder), **UNET))

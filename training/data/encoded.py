@@ -29,6 +29,7 @@ class Encoded:
     shape: tuple[int, int, int]
     told: Tensor | None = None
     classes: int = 0
+    known_as: Sequence[str] = ()
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,11 +59,16 @@ class Encoded:
 
 
 def encoded(
-    names: Sequence[str], read: Callable[[int], bytes], channels: int, size: int, told: Tensor | None, classes: int
-) -> Source:
-    """The images as a source; ValueError, naming the image, for the first that cannot be used."""
+    names: Sequence[str], read: Callable[[int], bytes], channels: int, size: int, told: Tensor | None, classes: int,
+    known_as: Sequence[str] = (),
+) -> Source:  # fmt: skip
+    """The images as a source; ValueError, naming the image, for the first that cannot be used.
+
+    names      for a reader, with their path
+    known_as   without it, see source.py
+    """
     if len(names) * channels * size**2 > IN_MEMORY:
-        return Encoded(names, read, (channels, size, size), told, classes)
+        return Encoded(names, read, (channels, size, size), told, classes, known_as)
     pixels = torch.empty(len(names), channels, size, size, dtype=torch.uint8)
 
     def fill(i: int) -> None:
@@ -71,4 +77,4 @@ def encoded(
     with ThreadPoolExecutor() as pool:
         for _ in pool.map(fill, range(len(names))):
             pass
-    return Memory(pixels, told, classes)
+    return Memory(pixels, told, classes, known_as)

@@ -24,7 +24,7 @@ def folder(path: str, split: str, channels: int, size: int) -> Source:
     if not root.is_dir():
         raise ValueError(f"{path} is no folder" if root.exists() else f"{path} does not exist: expected a folder")
     splits = [root]
-    if (root / "train").is_dir() and (root / "test").is_dir():
+    if has_test(path):
         splits = [root / "train", root / "test"]
         root = root / split
     elif split != "train":
@@ -37,7 +37,14 @@ def folder(path: str, split: str, channels: int, size: int) -> Source:
     if all(len(parts) > 1 for parts in of_all):
         number = {name: i for i, name in enumerate(sorted({parts[0] for parts in of_all}))}  # alike in both splits
         told, classes = torch.tensor([number[file.relative_to(root).parts[0]] for file in files]), len(number)
-    return encoded([str(file) for file in files], lambda i: files[i].read_bytes(), channels, size, told, classes)
+    known_as = [file.relative_to(root).as_posix() for file in files]
+    names = [str(file) for file in files]
+    return encoded(names, lambda i: files[i].read_bytes(), channels, size, told, classes, known_as)
+
+
+def has_test(path: str) -> bool:
+    """Whether the folder has a split `test`."""
+    return bool(path) and all((Path(path) / split).is_dir() for split in ("train", "test"))
 
 
 def _images(root: Path) -> list[Path]:

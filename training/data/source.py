@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,6 +30,11 @@ class Source(Protocol):
         """Of the contents: another data set, or this one edited, has another."""
         ...
 
+    @property
+    def known_as(self) -> Sequence[str]:
+        """What each image is called, wherever the data lie; none: they are known by their numbers."""
+        ...
+
     def __len__(self) -> int: ...
 
     def images(self, indices: Tensor) -> Tensor:
@@ -47,6 +53,7 @@ class Memory:
     pixels: Tensor  # uint8 [N, channels, height, width]
     told: Tensor | None = None  # int64 [N]
     classes: int = 0
+    known_as: Sequence[str] = ()
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -42,28 +42,60 @@ def hub(name: str, path: str, split: str, channels: int, size: int) -> Source:
     """A data set of the `datasets` library: from its cache by its name on the hub, or saved to disk at `path`."""
     import datasets
 
-    datasets.config.HF_HUB_OFFLINE = True  # a run reads what is here; fetching is asked for, by the line below
-    try:
-        data: Any = datasets.load_from_disk(path)[split] if path else datasets.load_dataset(name, split=split)
-    except Exception as error:
-        told = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"hub:{name}, split {split!r} is not here ({type(error).__name__}: {told}): fetch it once with "
-            f"datasets.load_dataset({name!r}), or give the folder of a DatasetDict's save_to_disk as path"
-        ) from None
+    splits = _hub_splits(name, path)
+    if split not in splits:
+        raise ValueError(f"hub:{name}: split {split!r} is not here; there are {', '.join(splits)}")
+    data = splits[split]
     column = _column(name, {k: isinstance(feature, datasets.Image) for k, feature in data.features.items()})
     data = data.cast_column(column, datasets.Image(decode=False))
     label = next((k for k in LABEL if k in data.features), None)
     return _source(name, len(data), lambda i: data[i][column], data[label] if label else None, channels, size)
 
 
+def parquet_has_test(path: str) -> bool:
+    """Whether the folder has a split `test`."""
+    return bool(path) and all(_parts(_all_files(Path(path))).values())
+
+
+def hub_has_test(name: str, path: str) -> bool:
+    """Whether the data set has a split `test`; ValueError if it is not here."""
+    return "test" in _hub_splits(name, path)
+
+
+def _hub_splits(name: str, path: str) -> dict[str, Any]:
+    """What is here of a data set, by split."""
+    import datasets
+
+    datasets.config.HF_HUB_OFFLINE = True  # a run reads what is here; fetching is asked for, by the line below
+    try:
+        found = datasets.load_from_disk(path) if path else datasets.load_dataset(name)
+        if not isinstance(found, datasets.DatasetDict):
+            raise TypeError(f"a {type(found).__name__}, without splits")
+    except Exception as error:
+        told = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"hub:{name} is not here ({type(error).__name__}: {told}): fetch it once with "
+            f"datasets.load_dataset({name!r}), or give the folder of a DatasetDict's save_to_disk as path"
+        ) from None
+    return found
+
+
+def _all_files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+
+
+def _parts(files: list[Path]) -> dict[str, list[Path]]:
+    """The files of each split; if one has none, there are no splits."""
+    return {split: [file for file in files if file.name.startswith(split)] for split in ("train", "test")}
+
+
 def _files(path: Path, split: str) -> list[Path]:
     if not path.exists():
         raise ValueError(f"{path} does not exist: expected a Parquet file, or a folder of them")
-    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+    files = _all_files(path)
     if not files:
         raise ValueError(f"{path} holds no .parquet files")
-    splits = {part: [file for file in files if file.name.startswith(part)] for part in ("train", "test")}
+    splits = _parts(files)
     if all(splits.values()):
         return splits[split]
     if split != "train":

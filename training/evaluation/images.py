@@ -207,13 +207,13 @@ def _folder(run: Path, settings: Settings, again: bool) -> Path:
 
 def _numbers(subject: Subject, settings: Settings) -> tuple[int, int]:
     """How many samples, and how many images whose bits are computed; 0 where none are asked for."""
-    held_out, split = len(subject.held_out), subject.recipe.other_split
+    held_out = len(subject.held_out)
     n = min(SAMPLES, held_out) if settings.n is None else settings.n
     if settings.samples and not 4 <= n <= held_out:
-        raise ValueError(f"n = {n}: expected 4 to {held_out}, as samples are compared with as many {split} images")
+        raise ValueError(f"n = {n}: expected 4 to {held_out}, as samples are compared with as many held-out images")
     coded = min(CODED, held_out) if settings.bits_n is None else settings.bits_n
     if settings.bits and not 2 <= coded <= held_out:
-        raise ValueError(f"bits_n = {coded}: expected 2 to {held_out}, the number of {split} images")
+        raise ValueError(f"bits_n = {coded}: expected 2 to {held_out}, the number of held-out images")
     return n if settings.samples else 0, coded if settings.bits and subject.has_bits else 0
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffusion.model import Denoiser
 from training import evaluate, runs, sampling
-from training.data.catalog import of_recipe
+from training.data.catalog import held_out, learned
 from training.data.source import Source
 from training.recipes import Recipe
 from training.recipes.distill import DistillRecipe
@@ -47,12 +47,12 @@ class Subject:
     @functools.cached_property
     def learned(self) -> Source:
         """The images the run learned from."""
-        return of_recipe(self.recipe, self.recipe.split)
+        return learned(self.recipe)
 
     @functools.cached_property
     def held_out(self) -> Source:
-        """The images of the other split."""
-        return of_recipe(self.recipe, self.recipe.other_split)
+        """The images it has not seen: of the other split, or held out."""
+        return held_out(self.recipe)
 
     def some(self, source: Source, n: int, purpose: str) -> Tensor:
         """Indices of n different images of a source, or of all, by chance."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from training import draw, durable
 from training.data import pixels
-from training.data.catalog import learned_from, of_recipe
+from training.data.catalog import held_out, learned_from
 from training.data.reading import read
 from training.data.source import Source
 from training.recipes import ClassifierRecipe, Recipe
@@ -97,17 +97,17 @@ class Labelled:
     @functools.cached_property
     def held_out(self) -> Source:
         """The images that its accuracy is told of."""
-        source = of_recipe(self.recipe, self.recipe.other_split)
-        self._check_labels(source, self.recipe.other_split)
+        source = held_out(self.recipe)
+        self._check_labels(source, "held-out")
         return source
 
     @functools.cached_property
     def classes(self) -> int:
         return max(self.source.classes, self.held_out.classes)
 
-    def _check_labels(self, source: Source, split: str) -> None:
+    def _check_labels(self, source: Source, which: str) -> None:
         if not source.classes:
-            raise ValueError(f"{self.recipe.data} {self.recipe.path} has no {split} labels: a classifier needs them")
+            raise ValueError(f"{self.recipe.data} {self.recipe.path} has no {which} labels: a classifier needs them")
 
     def facts(self) -> dict[str, Any]:
         """The data's fingerprint, and how many classes they and the held-out images have together."""
@@ -118,7 +118,7 @@ class Labelled:
 
     def batch(self, n: int, streams: Streams) -> Batch:
         """This share's next n images in the run's order, and their labels."""
-        images, indices = read(self.source, n, streams, self.recipe.flip)
+        images, indices = read(self.source, n, streams, self.recipe.flip, self.recipe.shift)
         return pixels.to_model(images), self.source.labels(indices)
 
     def loss(self, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
@@ -130,9 +130,9 @@ class Labelled:
         """confusion.png in the run folder, and accuracy.json: how the held-out images fare."""
         confusion = self.confusion(network)
         right, n = int(confusion.trace()), int(confusion.sum())
-        report = {"accuracy": right / n, "images": n, "split": self.recipe.other_split}
+        report = {"accuracy": right / n, "images": n}
         durable.replace(folder.path / ACCURACY, json.dumps(report).encode())
-        title = f"{self.recipe.name}: {right} of {n} {self.recipe.other_split} images right, {right / n:.2%}"
+        title = f"{self.recipe.name}: {right} of {n} held-out images right, {right / n:.2%}"
         return draw.confusion(confusion, folder.path / "confusion.png", title)
 
     @torch.no_grad()

@@ -41,7 +41,7 @@ class Images(Denoising):
 
     def batch(self, n: int, streams: Streams) -> Batch:
         """This share's next n images in the run's order, [n, channels, size, size], with times and labels."""
-        images, indices = read(self.source, n, streams, self.recipe.flip)
+        images, indices = read(self.source, n, streams, self.recipe.flip, self.recipe.shift)
         return self.timed(pixels.to_model(images), self.source.labels(indices) if self.classes else None, streams)
 
     def as_data(self, drawn: Tensor) -> Tensor:

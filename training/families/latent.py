@@ -95,7 +95,7 @@ class Latent(Denoising):
 
     def batch(self, n: int, streams: Streams) -> Batch:
         """This share's next n latents in the run's order, with times and labels."""
-        moments, indices = read(self.latents, n, streams, flip=False)
+        moments, indices = read(self.latents, n, streams)
         mu, s = moments.chunk(2, dim=1)
         z = self.scale.cpu() * (mu + s * torch.randn(mu.shape, generator=streams("latent", "cpu")))
         return self.timed(z, self.latents.labels(indices) if self.classes else None, streams)

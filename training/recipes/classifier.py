@@ -58,5 +58,5 @@ CLASSIFIERS: dict[str, Recipe] = {recipe.name: recipe for recipe in (DIGITS, FAS
 def of_data(recipe: PixelRecipe) -> ClassifierRecipe:
     """A classifier of the images that another recipe learns from."""
     own = {"digits": DIGITS, "fashion-mnist": FASHION_MNIST}.get(recipe.data, IMAGES)
-    where = {name: getattr(recipe, name) for name in ("data", "path", "split", "colour", "size")}
+    where = {name: getattr(recipe, name) for name in ("data", "path", "split", "colour", "size", "held_out")}
     return dataclasses.replace(own, **where)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from training.recipes.base import Recipe
 from training.recipes.images import ImageRecipe
+from training.recipes.pixels import Share
 from training.recipes.settings import Count, Interior, NotNegative, Parameterization, Schedule, Weights
 
 
@@ -22,6 +23,7 @@ class ImportedRecipe(ImageRecipe):
     within: NotNegative = 0.0  # a prediction of x_0 is cut to +-within, as its scheduler does; 0: it is not
 
     data: str = "folder"
+    held_out: Share | None = 0.0  # who trained it held nothing out that is known here
     parameterization: Parameterization = "eps"
     schedule: Schedule = "ddpm_linear"
     preconditioning: Literal["none", "unit", "edm"] = "none"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from training.recipes.base import Recipe
-from training.recipes.settings import Count
+from training.recipes.settings import Between, Count, Natural
 
 DATA = ("digits", "fashion-mnist", "cifar10", "folder", "parquet")
+Share = Annotated[float, Between(0, 0.9)]
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,9 @@ class PixelRecipe(Recipe):
     split: Literal["train", "test"] = "train"
     colour: Literal["grey", "rgb"] = "grey"
     size: Count = 8  # height and width
+    held_out: Share | None = None  # of data without a test split, to judge by; None: a tenth
     flip: bool = False  # mirror images left to right in half of the epochs
+    shift: Natural = 0  # move images by up to so many pixels, in every epoch anew, reflected at their edges
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -29,6 +32,8 @@ class PixelRecipe(Recipe):
             raise ValueError(f"data = {self.data!r}: expected one of {', '.join(DATA)} or hub:NAME")
         if self.flip and self.data == "digits":
             raise ValueError("flip = True, data = 'digits': a mirrored digit is no digit")
+        if self.shift >= self.size:
+            raise ValueError(f"shift = {self.shift}, size = {self.size}: expected fewer pixels than there are")
 
     @property
     def shape(self) -> tuple[int, int, int]:

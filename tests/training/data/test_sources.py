@@ -397,6 +397,12 @@ def test_hub(tmp_path: Path) -> None:
     assert source.labels(torch.arange(2)).tolist() == [1, 0]
     assert "split 'test' is not here" in refused("hub:some/where", tmp_path / "saved", split="test")
     assert "fetch it once" in refused("hub:some/where")
+    assert not catalog.has_test("hub:some/where", str(tmp_path / "saved"))
+    saved["test"] = saved["train"]
+    saved.save_to_disk(tmp_path / "both")
+    assert catalog.has_test("hub:some/where", str(tmp_path / "both"))
+    saved["train"].save_to_disk(tmp_path / "one")
+    assert "a Dataset, without splits" in refused("hub:some/where", tmp_path / "one")
 
 
 # ------------------------------------------------------------------------------------------------ all

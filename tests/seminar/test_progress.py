@@ -32,6 +32,18 @@ def test_nothing_done_yet_is_no_division_by_zero(capsys, monkeypatch):
 
 
 @pytest.mark.slow
+def test_sample_says_how_far_it_is(tmp_path: Path, capsys, monkeypatch):
+    run = str(tmp_path / "run")
+    assert main(["train", "toy.ring", "--steps", "5", "--out", run, "--quiet"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    assert main(["sample", run, "--n", "10", "--steps", "4", "--out", str(tmp_path / "drawn.png")]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    done = [re.match(r"sampling: (\d+%) after", line)[1] for line in lines]  # type: ignore[index]
+    assert done == ["25%", "50%", "75%", "100%"]
+
+
+@pytest.mark.slow
 def test_evaluate_says_what_it_will_do_and_how_far_it_is(tmp_path: Path, capsys, monkeypatch):
     run = str(tmp_path / "run")
     assert main(["train", "toy.ring", "--steps", "5", "--out", run, "--quiet"]) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from diffusion.solvers import SOLVERS
 from seminar.evaluate import figures
 from seminar.main import main
 from toy.frechet import frechet
-from training import loop, recipes
+from training import durable, loop, recipes
 from training.data import catalog
 from training.data.digits import digits
 from training.data.pixels import to_uint8
@@ -68,7 +69,7 @@ def test_everything_at_once(run: Path, eye: str) -> None:
     assert f"{seen[0][1]:,} calls of the network" in said[-1]
     assert report.bits and report.bits.flow and report.bits.images == 4
     assert report.samples and (report.samples.solver, report.samples.calls) == ("ddim", 50)
-    assert [point.solver.partition("-")[0] for point in report.curve] == [s for s in SOLVERS for _ in FEW.calls]
+    assert [point.solver for point in report.curve] == [s for s in SOLVERS for _ in FEW.calls]
     assert [(p.steps, p.calls) for p in report.curve if p.solver == "heun"] == [(1, 1), (2, 3)]  # never more than asked
     assert set(report.memorisation) == {"pixels", "features"}
     assert report.held_out and report.held_out.fid < report.samples.distance.fid  # two steps of training draw noise
@@ -295,6 +296,43 @@ def test_what_was_asked_and_nothing_else(run: Path) -> None:
     assert (report.bits, report.held_out, set(report.memorisation)) == (None, None, {"pixels"})
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, MemoryError])
+def test_an_interrupted_evaluation_leaves_nothing(
+    error: type[BaseException], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation"))
+    settings = Settings(fid=False, nfe=False, bits_n=2, chain=2, n=4)
+    before = sorted((tmp_path / "run").rglob("*"))
+
+    def interrupted(self: Subject, *_: Any) -> None:
+        raise error("now")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Subject, "draw", interrupted)
+        with pytest.raises(error, match="now"):
+            evaluate_images(tmp_path / "run", settings)
+    assert sorted((tmp_path / "run").rglob("*")) == before
+    _, out = evaluate_images(tmp_path / "run", settings)
+    before = sorted((tmp_path / "run").rglob("*"))
+    monkeypatch.setattr(Subject, "draw", interrupted)
+    with pytest.raises(error, match="now"):
+        evaluate_images(tmp_path / "run", settings, again=True)
+    assert sorted((tmp_path / "run").rglob("*")) == before  # the first one stays
+    assert not out.name.startswith(".") and (out / REPORT).exists()
+
+
+def test_one_that_was_killed_is_not_taken_for_done(run: Path, tmp_path: Path) -> None:
+    """What it had written is not where a reader would look, and goes with the next."""
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation"))
+    settings = Settings(fid=False, nfe=False, memorisation=False, bits_n=2, chain=2)
+    left = tmp_path / "run" / "evaluation" / f"{durable.PARTIAL}{settings.fingerprint()}"
+    left.mkdir(parents=True)
+    (left / "memorisation.png").touch()
+    _, out = evaluate_images(tmp_path / "run", settings)
+    assert [path.name for path in out.parent.iterdir()] == [settings.fingerprint()]
+    assert [path.name for path in out.iterdir()] == [REPORT]
+
+
 def test_a_student_is_judged_by_its_own_steps(run: Path, eye: str, tmp_path: Path) -> None:
     recipe = recipes.change(
         recipes.find("distill.progressive"),
@@ -351,7 +389,7 @@ def test_bad_settings_are_refused_before_anything_is_made(run: Path, tmp_path: P
 NOTHING = {"bits": False, "fid": False, "nfe": False, "memorisation": False}
 
 
-@pytest.mark.parametrize("settings", [{"chain": 1}, {"calls": ()}, {"calls": (5, 0)}, NOTHING])
+@pytest.mark.parametrize("settings", [{"chain": 1}, {"chain": 10**9}, {"calls": ()}, {"calls": (5, 0)}, NOTHING])
 def test_settings_that_mean_nothing(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
         Settings(**settings)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from diffusion import solvers
 from diffusion.schedules import SCHEDULES, cosine
 from toy import worlds
 from training import draw, evaluate, loop, recipes, runs, sampling
@@ -49,7 +50,15 @@ def test_the_angle_grid_has_equal_angles() -> None:
     )  # cosine: angle = pi t / 2
 
 
-@pytest.mark.parametrize("solver, steps, word", [("eular", 5, "eular"), ("ddim", 0, "steps = 0"), ("ddim", 2.5, "2.5")])
+@pytest.mark.parametrize("solver", sorted(solvers.SOLVERS))
+def test_a_table_is_called_what_it_is_asked_for_by(solver: str) -> None:
+    assert sampling.table(cosine(), solver, 4, Span(0.0, 0.9), 1.0).name == solver
+
+
+@pytest.mark.parametrize(
+    "solver, steps, word",
+    [("eular", 5, "eular"), ("ddim", 0, "steps = 0"), ("ddim", 2.5, "2.5"), ("ddim", 10**9, "at most 65536")],
+)
 def test_bad_tables(solver: str, steps: int, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         sampling.table(cosine(), solver, steps, Span(0.0, 0.9), 1.0)
@@ -129,6 +138,34 @@ def test_pictures(tmp_path: Path) -> None:
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_memory_bounds_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """12 bytes a number, to the byte, before any is drawn."""
+    there = 12 * 2 * 1000
+
+    def memory() -> Any:
+        return type("Memory", (), {"available": there})
+
+    monkeypatch.setattr(sampling.psutil, "virtual_memory", memory)
+    sampler = sampling.sampler(cosine(), "ddim", 2, Span(0.0, 0.9), 1.0)
+    assert len(sampling.draw(lambda x, t: x, sampler, (2,), 1000, torch.Generator())) == 1000
+    with pytest.raises(ValueError, match=r"\An = 1001: samples of 2 numbers .* draw at most 1000 at once\Z"):
+        sampling.draw(lambda x, t: pytest.fail("called"), sampler, (2,), 1001, torch.Generator())
+
+
+def test_drawing_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After every call of the network, and at the end all is done; in two parts, by a solver of two calls a step."""
+    monkeypatch.setattr(draw, "samples", lambda *_: None)
+    monkeypatch.setattr(sampling, "CHUNK", 2 * 6)
+    recipe = recipes.change(recipes.find("toy.ring"), steps=1, batch=8, width=4, depth=1)
+    folder, told = loop.train(recipe, tmp_path / "run", quiet=True).folder, []
+    watched = runs.sample_run(folder, n=10, solver="heun", steps=3, progress=lambda _, *n: told.append(n))
+    rows = len(runs.load(folder).sampler("heun", 3).coefficients)
+    assert told == [(6 * i, 10 * rows) for i in range(1, rows + 1)] + [
+        (6 * rows + 4 * i, 10 * rows) for i in range(1, rows + 1)
+    ]
+    assert torch.equal(watched, runs.sample_run(folder, n=10, solver="heun", steps=3))
+
+
 def test_an_evaluation_tells_which_figure_is_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sets of fresh noise, energy and sliced ratios each in its place, and densities at the time training began."""
     monkeypatch.setattr(draw, "samples", lambda *_: None)
@@ -155,7 +192,7 @@ def test_an_evaluation_tells_which_figure_is_which(tmp_path: Path, monkeypatch: 
         folder, sets=2, size=30, ddim_steps=3, ddpm_steps=4, points=5, progress=lambda _, *n: done.append(n)
     )
     assert [(each.energy, each.sliced) for each in report.sampled] == [("energy", "sliced")] * 2
-    assert [(each.solver.partition("-")[0], each.steps) for each in report.sampled] == [("ddim", 3), ("ddpm", 4)]
+    assert [(each.solver, each.steps) for each in report.sampled] == [("ddim", 3), ("ddpm", 4)]
     assert all(not torch.equal(one, other) for one, other in compared)
     plain = runs.load(folder).sampler("ddpm", 4).coefficients.noise
     assert bool((tables[-1].noise[:-1] > plain[:-1]).all())  # the larger variance: the smaller one shrinks the data

@@ -108,6 +108,7 @@ class Reflow(Student):
     def sampler(self, steps: int | None = None) -> Sampler:
         """Euler in equal steps from unit noise."""
         steps = self.recipe.end_steps if steps is None else steps
+        sampling.check_steps(steps)
         return Sampler(solvers.euler(self.schedule, grids.uniform(steps)), 1.0)
 
 

@@ -8,10 +8,12 @@ the held-out images get is the floor: no model does better but by luck, or by co
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +33,7 @@ from training.evaluation.features import Eye, Look
 from training.evaluation.memorisation import Comparison
 from training.evaluation.subject import Subject, open_subject
 from training.runs import NOISE_ONLY
-from training.sampling import Sampler
+from training.sampling import MOST_STEPS, Sampler
 from training.streams import Streams
 from training.task import Conditional, Distilled
 
@@ -64,8 +66,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not (self.bits or self.fid or self.nfe or self.memorisation):
             raise ValueError("nothing is asked: expected one of bits, fid, nfe, memorisation at least")
-        if self.chain < 2:
-            raise ValueError(f"chain = {self.chain}: expected 2 steps at least")
+        if not 2 <= self.chain <= MOST_STEPS:
+            raise ValueError(f"chain = {self.chain}: expected 2 to {MOST_STEPS} steps")
         if not self.calls or min(self.calls) < 1:
             raise ValueError(f"calls = {self.calls}: expected whole numbers >= 1")
 
@@ -152,14 +154,30 @@ def evaluate_images(
         n
     )
     say(f"{' and '.join(what)}: as much as {work.total:,} calls of the network for one image")
-    out.mkdir(parents=True, exist_ok=True)
     report = Report(str(path), settings, n or None, eye.name if eye else None)
-    if coded:
-        report = dataclasses.replace(report, bits=_bits(subject, settings, coded, work))
-    if n:
-        report = _judge_samples(subject, settings, report, n, samplers, eye, work, out)
-    durable.replace(out / REPORT, json.dumps(dataclasses.asdict(report), indent=1).encode())
+    with _whole(out) as unfinished:
+        if coded:
+            report = dataclasses.replace(report, bits=_bits(subject, settings, coded, work))
+        if n:
+            report = _judge_samples(subject, settings, report, n, samplers, eye, work, unfinished)
+        durable.replace(unfinished / REPORT, json.dumps(dataclasses.asdict(report), indent=1).encode())
     return report, out
+
+
+@contextlib.contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A folder to write in that becomes `out` when all is written; until then nothing is there but its hidden self."""
+    unfinished = out.with_name(durable.PARTIAL + out.name)
+    shutil.rmtree(unfinished, ignore_errors=True)  # of one that was killed
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        unfinished.rename(out)
+    except BaseException:
+        shutil.rmtree(unfinished)
+        with contextlib.suppress(OSError):
+            out.parent.rmdir()  # where this would have been the first
+        raise
 
 
 class _Work:
@@ -194,12 +212,12 @@ class _Budget:
 
 
 def _folder(run: Path, settings: Settings, again: bool) -> Path:
-    """Where the report goes: nothing that is there is written over, but what an interrupted evaluation has left."""
+    """Where the report goes: nothing that is there is written over."""
     first = path = run / "evaluation" / settings.fingerprint()
     if (path / REPORT).exists() and not again:
         raise ValueError(f"{path / REPORT} has the report of these settings: read it, or give --again for another")
     number = 2
-    while (path / REPORT).exists():
+    while path.exists():
         path = first.with_name(f"{first.name}-{number}")
         number += 1
     return path

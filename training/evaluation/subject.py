@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,8 @@ from training.recipes.latent import LatentRecipe
 from training.recipes.pixels import PixelRecipe
 from training.run_folder import open_run
 from training.runs import Trained
-from training.sampling import Sampler
+from training.sampling import Sampler, Told
 from training.streams import Streams
-
-Told = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -67,13 +64,7 @@ class Subject:
         """The denoiser of these labels, or of none; told(number of samples) at every call."""
         task: Any = self.trained.task
         denoiser = self.trained.denoiser if labels is None else task.denoiser(self.trained.network, labels)
-
-        def watched(x: Tensor, t: Tensor) -> Tensor:
-            answer = denoiser(x, t)
-            told(len(x))
-            return answer
-
-        return watched
+        return sampling.watched(denoiser, told)
 
     def sampler(self, solver: str | None = None, steps: int | None = None, grid: str | None = None) -> Sampler:
         return self.trained.sampler(solver, steps, grid, **(evaluate.OPTIONS.get(solver, {}) if solver else {}))

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.markup import escape
 
-from seminar.arguments import parse
-from seminar.selection import near
+from seminar.arguments import near, parse
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from seminar.arguments import near
 from theory.proof import CLAIMS, session
 
 EXPECTED = "expected a claim's id, a topic, or a file of derivations (notes.py, notes.py::name)"
@@ -75,9 +75,3 @@ def _claimed(path: Path) -> tuple[list[str], dict[str, str]]:
     if not functions:
         raise ValueError(f"{path.name} claims nothing; a claim is a generator under @claim('topic.name')")
     return list(functions), functions
-
-
-def near(word: str, known: Iterable[str], otherwise: str) -> str:
-    """A question that names what comes nearest, or else where to look."""
-    found = difflib.get_close_matches(word, list(dict.fromkeys(known)), n=3)
-    return f"did you mean {' or '.join(found)}?" if found else f"see {otherwise}"

@@ -6,6 +6,7 @@ On several GPUs: `accelerate launch -m seminar.main train ...`; in several proce
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from seminar.arguments import parse
+from seminar.arguments import flag, flags, parse
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,8 @@ class Resume(Machine):
 
 
 def main(args: Sequence[str]) -> int:
-    if any(a == "--resume" or a.startswith("--resume=") for a in args):
-        from training.loop import resume
-
-        again = parse(Resume, "train", args)
-        path, options = again.resume, dataclasses.asdict(again)
-        del options["resume"]
-        return _told(resume(path, **options))
+    if "--resume" in flags(args):
+        return _told(_resumed(args))
     from training import recipes
 
     if not args or args[0] in ("-h", "--help"):
@@ -71,25 +67,48 @@ def main(args: Sequence[str]) -> int:
     options = parse(_flags(recipe), f"train {recipe.name}", args[1:])
     run = {f.name: getattr(options, f.name) for f in dataclasses.fields(Run)}
     settings = {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if f.name not in run}
-    if run["seconds"] is not None and settings["steps"] is not None:
+    said = flags(args)
+    if run["seconds"] is not None and flag("steps") in said:
         raise ValueError("--steps and --seconds: give one of them")
-    chosen = {k: v for k, v in settings.items() if v is not None and v != getattr(recipe, k)}
+    chosen = recipes.change(recipe, **{k: v for k, v in settings.items() if v != getattr(recipe, k)})
+    for setting, needed in chosen.idle().items():
+        if flag(setting) in said:
+            raise ValueError(f"{flag(setting)} does nothing without {needed}: leave it out, or set that too")
     from training.loop import train
 
-    return _told(train(recipes.change(recipe, **chosen), **run))
+    return _told(train(chosen, **run))
+
+
+def _resumed(args: Sequence[str]) -> Any:
+    """Where a resumed run ended; ValueError for words that say what to train, which the run's folder does."""
+    from training import recipes
+
+    if args[0] in recipes.RECIPES:
+        raise ValueError(f"--resume goes on with a run, whose folder says what it trains: leave out {args[0]}")
+    settled = {flag(f.name) for recipe in recipes.RECIPES.values() for f in dataclasses.fields(recipe)}
+    settled |= {flag(f.name) for f in dataclasses.fields(Run)}
+    settled -= {flag(f.name) for f in dataclasses.fields(Resume)}
+    for given in flags(args):
+        if given in settled:
+            raise ValueError(f"{given}: a run that is resumed keeps its settings; to change one, start a new run")
+    again = parse(Resume, "train", args)
+    from training.loop import resume
+
+    options = dataclasses.asdict(again)
+    return resume(options.pop("resume"), **options)
 
 
 def _flags(recipe: Any) -> Any:
-    """A dataclass of the run's options and every setting of the recipe (None: as the recipe has it)."""
-    import typing
+    """A dataclass of the run's options and of every setting of the recipe, each with the recipe's own value."""
+    from training.recipes.settings import explanations
 
-    hints = typing.get_type_hints(type(recipe))
+    hints, told = typing.get_type_hints(type(recipe)), explanations(type(recipe))
     fields: list[Any] = []
     for f in dataclasses.fields(recipe):
         if f.name != "name":
-            value = getattr(recipe, f.name)
-            told = tyro.conf.arg(help=f"the recipe has {value}")
-            fields.append((f.name, Annotated[hints[f.name] | None, told], dataclasses.field(default=None)))
+            words = tyro.conf.arg(help=told[f.name])
+            default = dataclasses.field(default=getattr(recipe, f.name))
+            fields.append((f.name, Annotated[hints[f.name], tyro.conf.FlagConversionOff, words], default))
     return dataclasses.make_dataclass(f"{type(recipe).__name__}Flags", fields, bases=(Run,), frozen=True)
 
 

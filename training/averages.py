@@ -17,6 +17,7 @@ from diffusion.ema import EMA
 from diffusion.ema_profiles import Snapshot, power_of
 from training import run_folder, tensor_file
 from training.recipes import Recipe
+from training.recipes.settings import Width, checked
 from training.run_folder import RunFolder
 
 
@@ -69,6 +70,7 @@ def store(folder: RunFolder, step: int, tensors: dict[str, Tensor]) -> Path:
 
 def reconstruct(path: Path | str, width: float, step: int | None = None) -> Path:
     """Write the average of relative width `width` after `step` steps (all) to RUN/ema-<width>.safetensors."""
+    width = checked("width", width, Width)
     folder = run_folder.open_run(Path(path))
     files = sorted(folder.averages.glob("step-*.safetensors"))
     if not files:

@@ -21,6 +21,7 @@ from training.streams import Streams
 from training.task import Batch, Task
 
 AHEAD = 2  # steps made ahead by each worker
+MOST = 64  # threads: beyond it they hand on Python's lock and hold AHEAD batches each, and nothing gets faster
 AT_ONCE = 2**17  # bytes made at a time in line, where a step takes less
 
 
@@ -28,6 +29,11 @@ def refuse_no_number(workers: int) -> None:
     """ValueError for a number of threads that is none."""
     if type(workers) is not int or workers < 0:
         raise ValueError(f"workers = {workers!r}: expected an integer >= 0")
+    if workers > MOST:
+        raise ValueError(
+            f"workers = {workers}: expected at most {MOST}, as each holds {AHEAD} batches and more threads than cores "
+            f"make none of them sooner"
+        )
 
 
 class Feed:

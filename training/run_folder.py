@@ -93,7 +93,10 @@ def create(path: Path, recipe: Recipe, seed: int) -> RunFolder:
     """Make the folder of a new run; ValueError if something is there already."""
     refuse_existing(path)
     config = {"hash": _hash(recipe, seed), "seed": seed, "recipe": recipes.as_table(recipe)}
-    durable.place(path, {CONFIG: rtoml.dumps(config, pretty=True).encode()})
+    try:
+        durable.place(path, {CONFIG: rtoml.dumps(config, pretty=True).encode()})
+    except OSError as error:
+        raise OSError(f"{path} can't be made ({error.strerror}): choose another folder for the run") from error
     return RunFolder(path, recipe, seed)
 
 
@@ -128,15 +131,16 @@ def open_run(path: Path) -> RunFolder:
         raise ValueError(f"{path} is no run folder: it does not exist" if not path.exists() else f"{path} is no folder")
     if not (path / CONFIG).exists():
         raise ValueError(f"{path} is no run folder: it has no {CONFIG}")
+    torn = f"{path / CONFIG} is torn or was edited"
     try:
         config = rtoml.loads((path / CONFIG).read_text())
         seed, expected, recipe = config.pop("seed"), config.pop("hash"), recipes.from_table(config.pop("recipe"))
     except KeyError as missing:
-        raise ValueError(f"{path / CONFIG} lacks {missing}") from None
+        raise ValueError(f"{torn}: it lacks {missing}") from None
     except (rtoml.TomlParsingError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path / CONFIG} is not TOML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{torn}: no TOML ({' '.join(str(error).split())})") from None
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path / CONFIG}: {error}") from None
+        raise ValueError(f"{torn}: {error}") from None
     if config:
         raise ValueError(f"{path / CONFIG}: key {next(iter(config))!r} is unknown (expected hash, seed, recipe)")
     if type(seed) is not int or seed < 0:

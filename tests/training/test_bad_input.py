@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 from seminar.main import main
-from training import averages, checkpoint, draw, loop, recipes, run_folder, state
+from training import averages, checkpoint, draw, loop, recipes, run_folder, state, tensor_file
 from training.data import catalog
 from training.run_folder import CONFIG
 
@@ -183,15 +183,26 @@ INTERRUPTED = [
     Case("another width", config(width=5), "was saved with recipe ="),
     Case("edited setting", edit(f"run/{CONFIG}", lambda old: old.replace(b"batch = 8", b"batch = 16")), "was edited"),
     Case("edited seed", edit(f"run/{CONFIG}", lambda old: old.replace(b"seed = 0", b"seed = 1")), "was edited"),
-    Case("config empty", edit(f"run/{CONFIG}", lambda old: b""), "config.toml lacks"),
-    Case("config no TOML", edit(f"run/{CONFIG}", lambda old: b"steps = ["), "config.toml is not TOML"),
-    Case("config not text", edit(f"run/{CONFIG}", lambda old: b"\xff" + old), "config.toml is not TOML"),
+    Case("config empty", edit(f"run/{CONFIG}", lambda old: b""), "config.toml is torn or was edited: .*lacks"),
+    Case("config torn", edit(f"run/{CONFIG}", lambda old: old[: old.index(b"batch")]),
+         r"config.toml is torn or was edited: the recipe's table lacks batch, accumulate, lr and \d+ more"),
+    Case("config torn at its table", edit(f"run/{CONFIG}", lambda old: old[: old.index(b"[recipe]")]),
+         "config.toml is torn or was edited: it lacks 'recipe'"),
+    Case("config no TOML", edit(f"run/{CONFIG}", lambda old: b"steps = ["), "config.toml is torn or .*: no TOML"),
+    Case("config not text", edit(f"run/{CONFIG}", lambda old: b"\xff" + old), "config.toml is torn or .*: no TOML"),
     Case("config missing", lambda folder: (folder / "run" / CONFIG).unlink(), "has no config.toml"),
     Case("another seed", forge(seed=4), "was saved with seed = 4, here it is 0"),
     Case("other threads", forge(threads=77), "was saved with threads = 77, here it is"),
     Case("other processes", forge(processes=3), "was saved with processes = 3, here it is 1"),
     Case("another torch", forge(torch="1.0"), "was saved with torch = '1.0', here it is"),
     Case("another device", forge(device="a GPU"), "was saved with device = 'a GPU', here it is"),
+    Case("settings of a run", nothing, "--steps: a run that is resumed keeps its settings.*start a new run",
+         (*RESUME, "--steps", "900")),
+    Case("seed of a run", nothing, "--seed: a run that is resumed keeps", (*RESUME, "--seed=1")),
+    Case("a recipe and a run", nothing, "--resume goes on with a run.*: leave out images.digits-unet",
+         ("train", "images.digits-unet", "--resume", "run")),
+    Case("misspelt flag", nothing, "--quite is unknown; did you mean --quiet", ("train", "--resume", "run", "--quite")),
+    Case("empty name of a run", nothing, "--resume '': expected a path", ("train", "--resume", "")),
     Case("no such run", nothing, "elsewhere is no run folder: it does not exist", ("train", "--resume", "elsewhere")),
     Case("no number of threads", nothing, "workers = -1: expected", (*RESUME, "--workers", "-1")),
     Case("not finished: sample", nothing, "run is not finished: resume it first", SAMPLE),
@@ -223,20 +234,93 @@ FINISHED = [
         ("out of the run", link, "is a link that leads out"),
     )
 ] + [
-    Case("no such width", nothing, "= 0.9, expected 0 < ", ("ema", "run", "--width", "0.9")),
+    Case(
+        "no such width",
+        nothing,
+        "width = 0.9: expected more than 0 and at most 0.288",
+        ("ema", "run", "--width", "0.9"),
+    ),
+    Case(
+        "width not made",
+        nothing,
+        "run has no average of width 0.2: make it with seminar ema run --width 0.2",
+        (*SAMPLE, "--ema", "0.2"),
+    ),
+    Case(
+        "width that can't be", nothing, "ema = 0.9: expected more than 0 and at most 0.288", (*SAMPLE, "--ema", "0.9")
+    ),
+    Case(
+        "weights of another recipe",
+        lambda folder: _other_weights(folder / "run/ema.safetensors"),
+        "ema.safetensors does not fit toy.ring: it holds another network's weights; put back",
+        SAMPLE,
+    ),
     Case("no such step", nothing, "step = 99: expected one from 1 to 20", (*EMA, "--step", "99")),
     Case("run overwritten", nothing, "a run is never overwritten", (*TOY, "--out", "run")),
     Case("solver misspelt", nothing, "solver 'ddmi' is unknown; there are .*ddim", (*SAMPLE, "--solver", "ddmi")),
     Case("no samples", nothing, "n = 0: expected", (*SAMPLE, "--n", "0")),
+    Case(
+        "more samples than memory",
+        nothing,
+        r"n = 100000000000: .* GiB are free: draw at most \d+ at once",
+        (*SAMPLE, "--n", "100000000000"),
+    ),
     Case("no steps", nothing, "steps = 0: expected", (*SAMPLE, "--steps", "0")),
+    Case("too many steps", nothing, "steps = 1000000000: expected at most 65536", (*SAMPLE, "--steps", "1000000000")),
+    Case("negative seed", nothing, "seed = -1: expected an integer >= 0", (*SAMPLE, "--seed", "-1")),
+    Case(
+        "the run's own picture",
+        nothing,
+        "run is a run, to which nothing is added",
+        (*SAMPLE, "--out", "run/samples.png"),
+    ),
+    Case(
+        "a folder in a run",
+        nothing,
+        "run is a run, to which nothing is added",
+        (*SAMPLE, "--out", "run/../run/new/drawn.png"),
+    ),
+    Case("a run without config", lambda folder: (folder / "run" / CONFIG).unlink(), "run is no run folder", SAMPLE),
     Case("label of none", nothing, "knows no labels", (*SAMPLE, "--label", "3")),
     Case("no picture", nothing, r"drawn.txt: expected a name that ends in \.png", (*SAMPLE, "--out", "drawn.txt")),
     Case("folder of a picture", nothing, "is not finished|no run folder", ("sample", "nowhere", "--out", "new/a.png")),
 ]
 
+
+def _other_weights(file: Path) -> None:
+    """Of a network with another name inside."""
+    stored = tensor_file.read(file)
+    tensor_file.write(file, {f"other.{name}": tensor for name, tensor in stored.items()})
+
+
 WORDS = [
     Case("unknown recipe", nothing, "'toy.rnig' is unknown; did you mean toy.ring", ("train", "toy.rnig")),
-    Case("unknown setting", nothing, "--widht", (*TOY, "--widht", "3")),
+    Case("unknown setting", nothing, "--widht is unknown; did you mean --width", (*TOY, "--widht", "3")),
+    Case("unknown switch", nothing, "--no-quite is unknown; did you mean --quiet", (*TOY, "--no-quite")),
+    Case("None is no schedule", nothing, "--schedule None: expected one of vp_linear, sub_vp, cosine, flow, ve, edm, d",
+         (*TOY, "--schedule", "None")),
+    Case("None is no number", nothing, "--seconds None: expected a number", (*TOY, "--seconds", "None")),
+    Case("compile neither", nothing, "--compile yes: expected True or False", (*TOY, "--compile", "yes")),
+    Case("flag without a value", nothing, "--lr: expected a value after it", (*TOY, "--lr")),
+    Case("no average", nothing, "ema has no value: expected one or more", (*TOY, "--ema")),
+    Case("average of no number", nothing, r"--ema \['0.1', 'wide'\]: can't be read", (*TOY, "--ema", "0.1", "wide")),
+    Case("average twice", nothing, r"ema = \(0.1, 0.1\): expected each width once", (*TOY, "--ema", "0.1", "0.1")),
+    Case("more snapshots than steps", nothing, "snapshots = 3, steps = 2: expected", (*TOY, "--snapshots", "3")),
+    Case("beta1 of one", nothing, "beta1 = 1.0: expected at least 0 and at most 0.99", (*TOY, "--beta1", "1.0")),
+    Case("beta2 of one", nothing, "beta2 = 1.0: expected at least 0 and at most 0.99", (*TOY, "--beta2", "1.0")),
+    Case("batch of a slip", nothing, "batch = 1000.*: expected at least 1 and at most 1e.12",
+         (*TOY, "--batch", "1" + "0" * 30)),
+    Case("clip NaN", nothing, "clip = nan: expected more than 0", (*TOY, "--clip", "nan")),
+    Case("setting in vain", nothing, "--lr-flat does nothing without lr_decay = 'inverse_sqrt'",
+         (*TOY, "--lr-flat", "0.1")),
+    Case("labels withheld of none", nothing, "--label-dropout does nothing without classes > 0: leave it out",
+         ("train", "images.digits-unet", "--label-dropout", "0.5")),
+    Case("path of none", nothing, "path = '/nowhere', data = 'digits': .*no path",
+         ("train", "images.digits-unet", "--path", "/nowhere")),
+    Case("too many threads", nothing, "workers = 65: expected at most 64", (*TOY, "--workers", "65")),
+    Case("folder of no name", nothing, "--out '': expected a path", (*TOY, "--out", "")),
+    Case("folder of the kernel's", nothing, "/proc/foo can't be made .*: choose another folder for the run",
+         (*TOY, "--out", "/proc/foo")),
     Case("unknown command", nothing, "unknown command 'trian'", ("trian", "toy.ring")),
     Case("no recipe", nothing, "the recipe comes first, got --steps", ("train", "--steps", "3")),
     Case("lr NaN", nothing, "lr = nan: expected more than 0", (*TOY, "--lr", "nan")),

@@ -15,7 +15,7 @@ from diffusion.losses import LOSS_WEIGHTS
 from diffusion.parameterization import PARAMETERIZATIONS
 from diffusion.schedules import SCHEDULES
 from toy.worlds import WORLDS
-from training import recipes
+from training import recipes, run_folder
 from training.optimization import learning_rate
 from training.recipes import ImageRecipe, settings, toy
 
@@ -51,6 +51,14 @@ def test_choices_are_the_registries() -> None:
         ("ema", 1.5),
         ("ema", math.nan),
         ("clip", 0),
+        ("clip", math.nan),
+        ("clip", -math.inf),
+        ("beta1", 1.0),
+        ("beta2", 1.0),
+        ("beta2", -0.1),
+        ("steps", 10**13),
+        ("ema", (0.1, 0.1)),
+        ("snapshots", 8001),
         ("width", 0),
         ("earliest", 0.0),
         ("latest", 1.0),
@@ -67,6 +75,32 @@ def test_bad_values_are_named(setting: str, value: Any) -> None:
         recipes.change(RING, **{setting: value})
     assert setting in one_line(error)
     assert str(value if not isinstance(value, tuple) else value[-1]) in one_line(error)
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_setting_is_explained(name: str) -> None:
+    """In a sentence of its own or of the class that it comes from; and whatever is idle is a setting."""
+    recipe = recipes.find(name)
+    fields = {field.name for field in dataclasses.fields(recipe)} - {"name"}
+    told = settings.explanations(type(recipe))
+    assert told.keys() == fields
+    assert all(words.endswith(".") and len(words) > 10 for words in told.values())
+    assert recipe.idle().keys() <= fields
+
+
+def test_what_is_idle_follows_the_other_settings() -> None:
+    digits, code = recipes.find("images.digits-unet"), recipes.find("latent.autoencoder")
+    assert digits.idle().keys() == {"lr_flat", "label_dropout", "patch", "times_mean", "times_std"}
+    assert recipes.change(digits, lr_decay="inverse_sqrt", classes=10, times="lognormal").idle().keys() == {"patch"}
+    assert recipes.change(code, kind="vq").idle().keys() == {"lr_flat"} == code.idle().keys() - {"codes"}
+
+
+def test_a_gradient_may_go_uncut(tmp_path: Path) -> None:
+    """As EDM's: `inf` stands in config.toml and is read from it again."""
+    recipe = recipes.find("images.cifar10-edm")
+    assert recipe.clip == math.inf
+    assert run_folder.create(tmp_path / "run", recipe, 0) == run_folder.open_run(tmp_path / "run")
+    assert "clip = inf" in (tmp_path / "run" / run_folder.CONFIG).read_text()
 
 
 def test_times_in_order() -> None:

@@ -137,7 +137,7 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
         (lambda config: config["recipe"].pop("batch"), "lacks batch"),
         (lambda config: config["recipe"].update(name="toy.rnig"), "did you mean toy.ring"),
         (lambda config: config.update(seed="one"), "seed = 'one'"),
-        (lambda config: config.pop("hash"), "lacks 'hash'"),
+        (lambda config: config.pop("hash"), "torn or was edited: it lacks 'hash'"),
         (lambda config: config.update(extra=1), "'extra' is unknown"),
     ],
 )
@@ -278,9 +278,10 @@ def _no_gradient(loss: Tensor) -> Tensor:
     return loss + 0 * torch.sqrt(0 * loss)
 
 
+@pytest.mark.parametrize("clip", [1.0, math.inf])
 @pytest.mark.parametrize("broken", [_no_number, _no_gradient])
 def test_a_step_that_is_not_finite_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, broken: Callable[[Tensor], Tensor]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, broken: Callable[[Tensor], Tensor], clip: float
 ) -> None:
     before: dict[str, Tensor] = {}
     advance = state.State.advance
@@ -296,7 +297,7 @@ def test_a_step_that_is_not_finite_changes_nothing(
 
     monkeypatch.setattr(state.State, "advance", watched)
     _break_at(monkeypatch, 7, broken)
-    assert loop.train(TINY, tmp_path / "run", quiet=True).finished
+    assert loop.train(recipes.change(TINY, clip=clip), tmp_path / "run", quiet=True).finished
     assert before
     log = run_folder.read_log(tmp_path / "run" / "metrics.jsonl")
     assert [line["skipped"] for line in log] == [0, 1, 0, 0]

@@ -63,6 +63,7 @@ def weights(folder: Path, name: str = "weights") -> dict[str, Tensor]:
     [
         {},
         {"clip": 0.05},  # cuts every gradient
+        {"clip": math.inf},  # cuts none
         {"accumulate": 4, "clip": 0.05},
         {"accumulate": 4, "weight_decay": 0.3},  # beside a decay of the weights the gradient's size is seen
         {"optimizer": "adam", "weight_decay": 0.3},
@@ -85,7 +86,7 @@ def test_a_step_is_torchs_own(settings: dict[str, Any]) -> None:
         sizes.append(nn.utils.clip_grad_norm_(plain.parameters(), recipe.clip).item())
         other.param_groups[0]["lr"] = 1e-2
         other.step()
-    assert (min(sizes) > recipe.clip) == ("clip" in settings)
+    assert (min(sizes) > recipe.clip) == (recipe.clip < 1)
     for mine, theirs in zip(state.network.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
 
@@ -314,7 +315,7 @@ def test_averages_of_other_widths_after_training(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "width, step, words",
-    [(0.5, None, "0.2887"), (0.1, 300, "step = 300"), (0.1, 0, "step = 0"), (math.nan, None, "sigma_rel = nan")],
+    [(0.5, None, "at most 0.288"), (0.1, 300, "step = 300"), (0.1, 0, "step = 0"), (math.nan, None, "width = nan")],
 )
 def test_averages_that_cannot_be_made(tmp_path: Path, width: float, step: int | None, words: str) -> None:
     loop.train(recipes.change(TINY, snapshots=2), tmp_path / "run", quiet=True)
@@ -328,11 +329,11 @@ def test_a_run_without_snapshots_has_no_other_average(tmp_path: Path) -> None:
         averages.reconstruct(tmp_path / "run", 0.1)
 
 
-@pytest.mark.parametrize("snapshots", [1, 3, 7, 20, 50])
+@pytest.mark.parametrize("snapshots", [1, 3, 7, 20])
 def test_snapshots_are_as_many_as_asked(snapshots: int) -> None:
     recipe = recipes.change(TINY, snapshots=snapshots)
     due = [step for step in range(1, 21) if averages.stored_at(step, recipe)]
-    assert len(due) == min(snapshots, 20)
+    assert len(due) == snapshots
     assert due[-1] == 20
 
 

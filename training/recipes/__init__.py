@@ -68,7 +68,8 @@ def from_table(table: Mapping[str, Any]) -> Recipe:
     table = {field.name: None for field in dataclasses.fields(ready) if field.default is None} | dict(table)
     recipe = change(ready, **table)
     if missing := [field.name for field in dataclasses.fields(recipe) if field.name not in table]:
-        raise ValueError(f"the recipe's table lacks {', '.join(missing)}")
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ValueError(f"the recipe's table lacks {', '.join(missing[:3])}{more}")
     return recipe
 
 

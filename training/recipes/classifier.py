@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 from training.recipes.base import Recipe
 from training.recipes.pixels import PixelRecipe
-from training.recipes.settings import Between, Count, Fraction, NotNegative
-
-Several = Annotated[int, Between(2)]
+from training.recipes.settings import Count, Fraction, NotNegative, Several
 
 
 @dataclass(frozen=True)
 class ClassifierRecipe(PixelRecipe):
     """A residual convolutional network on labelled images; its last layer but one has `features` numbers."""
 
-    channels: tuple[Count, ...] = (32, 64)  # of each resolution, the finest first, each half as fine as the one before
-    layers: Count = 1  # residual blocks in each
+    channels: tuple[Count, ...] = (32, 64)
+    """Of each resolution, the finest first, each half as fine as the one before."""
+    layers: Count = 1
+    """Residual blocks of each resolution."""
     features: Several = 64
-    dropout: Fraction = 0.1  # of features, in training
+    """Numbers of the last layer but one, which FID and KID compare."""
+    dropout: Fraction = 0.1
+    """How often a feature is set to 0 in training."""
     optimizer: Literal["adam", "adamw"] = "adamw"
     weight_decay: NotNegative = 0.02
 

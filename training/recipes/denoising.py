@@ -14,32 +14,40 @@ MOST_CLASSES = 1000  # DiT's table of labels is of this length; its entry 1000 s
 
 @dataclass(frozen=True)
 class DenoisingRecipe(NoisedRecipe):
-    """What recipes of convolutional and transformer denoisers share, whatever they denoise.
+    """What recipes of convolutional and transformer denoisers share, whatever they denoise; for small grey images."""
 
-    The first presets of each setting suit small grey images; `channels`, `attention` and `layers` mean
-
-        unet   channels and attention of each resolution, the finest first, each half as fine as the one before;
-               `layers` residual blocks in each
-        dit    channels: (width,); attention: everywhere; `layers` transformer blocks on patches of patch x patch
-    """
-
-    classes: Natural = 0  # labels the network is told; 0: none
-    label_dropout: Fraction = 0.1  # how often a label is withheld, so that guidance has its unconditional model
+    classes: Natural = 0
+    """How many labels the network is told; 0: it is told none."""
+    label_dropout: Fraction = 0.1
+    """How often a label is withheld, so that guidance has its unconditional model."""
 
     network: Literal["unet", "dit"] = "unet"
+    """A convolutional U-Net or a diffusion transformer."""
     channels: tuple[Count, ...] = (32, 64)
+    """unet: of each resolution, the finest first, each half as fine as the one before; dit: one number, its width."""
     layers: Count = 2
+    """unet: residual blocks of each resolution; dit: transformer blocks."""
     attention: tuple[bool, ...] = (False, True)
-    head: Count = 32  # channels of one attention head
+    """unet: whether each resolution attends, the finest first; a dit does everywhere."""
+    head: Count = 32
+    """Channels of one attention head."""
     patch: Count = 2
+    """dit: height and width of a patch, in pixels or latents."""
     dropout: Fraction = 0.0
+    """How often a feature is set to 0 in training."""
 
-    preconditioning: Literal["none", "unit", "edm"] = "unit"  # what stands around the network: preconditioning.py
-    std: Positive = 0.5  # of the data, as preconditioning and samplers take it (EDM's sigma_data)
+    preconditioning: Literal["none", "unit", "edm"] = "unit"
+    """What stands around the network: nothing, factors that bring its input and target to unit variance, or EDM's
+    (training/preconditioning.py)."""
+    std: Positive = 0.5
+    """Standard deviation of the data, as preconditioning and samplers take it (EDM's sigma_data)."""
 
-    times: Literal["uniform", "chain", "lognormal", "logit_normal"] = "uniform"  # their law: times.py
-    times_mean: Real | None = None  # of a normal law; None: as in the paper that it comes from
+    times: Literal["uniform", "chain", "lognormal", "logit_normal"] = "uniform"
+    """The law that training draws times from (training/times.py)."""
+    times_mean: Real | None = None
+    """Mean of a normal law of times; as in the paper that it comes from when left out."""
     times_std: Positive | None = None
+    """Standard deviation of a normal law of times; as in the paper that it comes from when left out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,6 +59,14 @@ class DenoisingRecipe(NoisedRecipe):
                 f"EDM's denoiser predicts"
             )
         (self._check_unet if self.network == "unet" else self._check_dit)()
+
+    def idle(self) -> dict[str, str]:
+        vain = {} if self.classes else {"label_dropout": "classes > 0"}
+        if self.network == "unet":
+            vain["patch"] = "network = 'dit'"
+        if not self.times.endswith("normal"):
+            vain |= dict.fromkeys(("times_mean", "times_std"), "times = 'lognormal' or 'logit_normal'")
+        return super().idle() | vain
 
     def _check_unet(self) -> None:
         if len(self.attention) != len(self.channels):
@@ -78,6 +94,6 @@ class DenoisingRecipe(NoisedRecipe):
         halved = 2 ** (len(self.channels) - 1)
         if self.network == "unet" and size % halved:
             raise ValueError(
-                f"size = {size}: expected a multiple of {halved}, as a unet of {len(self.channels)} resolutions halves "
-                f"it {len(self.channels) - 1} times"
+                f"size = {size}: expected a multiple of {halved}, as a unet of {len(self.channels)} resolutions "
+                f"divides it by {halved}"
             )

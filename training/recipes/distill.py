@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 from training.recipes.base import Recipe
-from training.recipes.settings import Between, Count, Natural, NotNegative, Positive, Several, Width
-
-BelowOne = Annotated[float, Between(0, 1 - 1e-6)]
+from training.recipes.settings import BelowOne, Count, Natural, NotNegative, Positive, Several, Width
 
 
 @dataclass(frozen=True)
 class DistillRecipe(Recipe):
     """What all three kinds have: data and architecture are the teacher's."""
 
-    teacher: str = ""  # folder of a finished generative run, from the working directory
-    end_steps: Count = 1  # in how many steps samples are drawn
-    guidance: NotNegative = 1.0  # classifier-free, of a teacher of labels, into the student's weights; 1: none
+    teacher: str = ""
+    """Folder of a finished generative run, from the working directory."""
+    end_steps: Count = 1
+    """In how many steps samples will be drawn."""
+    guidance: NotNegative = 1.0
+    """Classifier-free guidance of a teacher of labels, which goes into the student's weights; 1: none."""
     lr: Positive = 1e-3
 
 
@@ -28,7 +28,8 @@ class ProgressiveRecipe(DistillRecipe):
     The averages are narrow, for an average over two rounds is of two different tasks.
     """
 
-    start_steps: Count = 64  # the first teacher's; halved in each round until they are `end_steps`
+    start_steps: Count = 64
+    """The first teacher's steps, halved in each round until they are `end_steps`."""
     ema: tuple[Width, ...] = (0.02,)
 
     def __post_init__(self) -> None:
@@ -61,9 +62,12 @@ class ConsistencyRecipe(DistillRecipe):
     """One function takes any point of a path to the path's end: neighbouring points to the same place."""
 
     end_steps: Count = 2
-    from_data: bool = False  # consistency training: neighbours by one noise, not by the teacher's step
-    levels: Several = 64  # noise levels; neighbours are one apart
-    target_decay: BelowOne = 0.95  # of the average of weights that makes the targets
+    from_data: bool = False
+    """Consistency training: neighbours by one noise, not by the teacher's step."""
+    levels: Several = 64
+    """Noise levels; neighbours are one apart."""
+    target_decay: BelowOne = 0.95
+    """Decay of the average of weights that makes the targets."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,8 +80,10 @@ class ReflowRecipe(DistillRecipe):
     """A straight flow between noise and what the teacher's flow makes of it."""
 
     end_steps: Count = 4
-    pairs: Natural = 131_072  # made once and kept in the run folder; 0: made anew for each step
-    pair_steps: Count = 64  # of the teacher, for each pair
+    pairs: Natural = 131_072
+    """Pairs of noise and image, made once and kept in the run folder; 0: made anew for each step."""
+    pair_steps: Count = 64
+    """The teacher's steps for each pair."""
 
 
 DISTILLATIONS: dict[str, Recipe] = {

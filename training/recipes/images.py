@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from training.recipes.base import Recipe
@@ -56,13 +57,14 @@ CIFAR10_UNET = ImageRecipe(
 # attention at 16 x 16, dropout 0.13, Adam 1e-3, batch 512, 200 M images, ln sigma ~ N(-1.2, 1.2^2), sigma_data 0.5,
 # EMA of half-life 0.5 M images: it looks back over 0.5/(200 ln 2) = 0.0036 of the run. Their augmentation (geometric
 # transforms in 12 % of the images, which the network is told of) is not part of this suite; mirroring stands for it.
+# Their gradients are not cut to a norm; where they replace entries that are not finite, a step is skipped here.
 CIFAR10_EDM = ImageRecipe(
     name="images.cifar10-edm",
     data="cifar10", colour="rgb", size=32, std=0.5, flip=True,
     channels=(256, 256, 256), layers=4, attention=(False, True, False), head=256, dropout=0.13,
     parameterization="x0", schedule="edm", preconditioning="edm", times="lognormal",
     earliest=1e-6, latest=1 - 1e-6,
-    steps=390_625, batch=512, lr=1e-3, lr_decay="constant", warmup=0.05, beta2=0.999, ema=(0.0036,),
+    steps=390_625, batch=512, lr=1e-3, lr_decay="constant", warmup=0.05, beta2=0.999, clip=math.inf, ema=(0.0036,),
     log_every=100, save_every=10_000,
 )  # fmt: skip
 

@@ -18,9 +18,12 @@ class ImportedRecipe(ImageRecipe):
     `data` and `path` say what it is judged by and what its students learn from; a folder without a path: nothing does.
     """
 
-    model: str = ""  # the model's config of diffusers, JSON
-    chain: str = ""  # what its scheduler's config says of betas, JSON: the chain that `ddpm_linear` then stands for
-    within: NotNegative = 0.0  # a prediction of x_0 is cut to +-within, as its scheduler does; 0: it is not
+    model: str = ""
+    """The model's config of diffusers, JSON."""
+    chain: str = ""
+    """What its scheduler's config says of betas, JSON: the chain that ddpm_linear then stands for."""
+    within: NotNegative = 0.0
+    """A prediction of x_0 is cut to +-within, as its scheduler does; 0: it is not."""
 
     data: str = "folder"
     held_out: Share | None = 0.0  # who trained it held nothing out that is known here

@@ -20,21 +20,32 @@ class AutoencoderRecipe(PixelRecipe):
     """
 
     kind: Literal["kl", "vq"] = "kl"
-    codes: Several = 256  # entries of the codebook
-    channels: tuple[Count, ...] = (32, 64)  # of each resolution, the finest first
-    layers: Count = 1  # residual blocks in each
-    attention: bool = False  # in the middle, at the coarsest
-    latents: Count = 4  # channels of the code
-    noise: Positive = 0.1  # standard deviation of a pixel about its reconstruction, on [-1, 1]
-    beta: NotNegative = 1.0  # weight of kl's divergence (1: the loss is a bound on -log p), of vq's quantisation error
+    """A Gaussian code, or one of a codebook's entries."""
+    codes: Several = 256
+    """vq: entries of the codebook."""
+    channels: tuple[Count, ...] = (32, 64)
+    """Of each resolution, the finest first, each half as fine as the one before."""
+    layers: Count = 1
+    """Residual blocks of each resolution."""
+    attention: bool = False
+    """Attend in the middle, at the coarsest resolution."""
+    latents: Count = 4
+    """Channels of the code."""
+    noise: Positive = 0.1
+    """Standard deviation of a pixel about its reconstruction, on [-1, 1]."""
+    beta: NotNegative = 1.0
+    """Weight of kl's divergence (1: the loss is a bound on -log p), or of vq's quantisation error."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.size % self.reduction:
             raise ValueError(
                 f"size = {self.size}: expected a multiple of {self.reduction}, as {len(self.channels)} resolutions "
-                f"halve it {len(self.channels) - 1} times"
+                f"divide it by {self.reduction}"
             )
+
+    def idle(self) -> dict[str, str]:
+        return super().idle() | ({} if self.kind == "vq" else {"codes": "kind = 'vq'"})
 
     @property
     def reduction(self) -> int:
@@ -55,7 +66,8 @@ class LatentRecipe(DenoisingRecipe):
     Its data are those of the autoencoder's run.
     """
 
-    autoencoder: str = ""  # folder of a finished run of latent.autoencoder, from the working directory
+    autoencoder: str = ""
+    """Folder of a finished run of latent.autoencoder, from the working directory."""
     preconditioning: Literal["none", "unit", "edm"] = "none"
     std: Positive = 1.0
     latest: Interior = 1 - 1e-6

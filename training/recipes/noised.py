@@ -14,10 +14,16 @@ class NoisedRecipe(Recipe):
     """A network that predicts a row of the parameterization table at x_t = alpha x_0 + sigma eps."""
 
     parameterization: Parameterization = "v"
+    """What the network predicts."""
     schedule: ScheduleName = "cosine"
-    weights: Weights = "unit"  # the squared error of targets brought to unit variance; the others: diffusion/losses.py
-    earliest: Interior = 1e-3  # times are drawn between these two, and samplers run from the later one
+    """How alpha and sigma, the shares of data and noise in x_t, change with time."""
+    weights: Weights = "unit"
+    """Of times in the loss; unit: the squared error of targets brought to unit variance (the others:
+    diffusion/losses.py)."""
+    earliest: Interior = 1e-3
+    """The first of the times that are learned; 0 is data."""
     latest: Interior = 0.998
+    """The last of the times that are learned, at which samplers start; 1 is noise."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

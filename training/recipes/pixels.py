@@ -17,19 +17,30 @@ Share = Annotated[float, Between(0, 0.9)]
 class PixelRecipe(Recipe):
     """A recipe that learns from the pixels of a data set (training/data)."""
 
-    data: str = "digits"  # digits, fashion-mnist, cifar10, folder, parquet, or hub:NAME (of `datasets`)
-    path: str = ""  # where it lies, if not where it usually does
+    data: str = "digits"
+    """The data set: digits, fashion-mnist, cifar10, folder, parquet, or hub:NAME (of `datasets`)."""
+    path: str = ""
+    """Where it lies, if not where it usually does; a folder and parquet need it."""
     split: Literal["train", "test"] = "train"
+    """The split to learn from; the other is judged by."""
     colour: Literal["grey", "rgb"] = "grey"
-    size: Count = 8  # height and width
-    held_out: Share | None = None  # of data without a test split, to judge by; None: a tenth
-    flip: bool = False  # mirror images left to right in half of the epochs
-    shift: Natural = 0  # move images by up to so many pixels, in every epoch anew, reflected at their edges
+    """One channel or three."""
+    size: Count = 8
+    """Height and width of the images, in pixels."""
+    held_out: Share | None = None
+    """The part of the images that is not learned from but judged by, of data without a test split; a tenth when left
+    out."""
+    flip: bool = False
+    """Mirror images left to right in half of the epochs."""
+    shift: Natural = 0
+    """Move images by up to so many pixels, in every epoch anew, reflected at their edges."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.data not in DATA and not re.fullmatch(r"hub:\w[\w.-]*(/\w[\w.-]*)?", self.data):
             raise ValueError(f"data = {self.data!r}: expected one of {', '.join(DATA)} or hub:NAME")
+        if self.path and self.data == "digits":
+            raise ValueError(f"path = {self.path!r}, data = 'digits': they come with scikit-learn and have no path")
         if self.flip and self.data == "digits":
             raise ValueError("flip = True, data = 'digits': a mirrored digit is no digit")
         if self.shift >= self.size:

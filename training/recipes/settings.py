@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import inspect
+import itertools
 import math
 from dataclasses import dataclass
 from types import UnionType
@@ -30,14 +34,31 @@ Count = Annotated[int, Between(1, MOST)]
 Several = Annotated[int, Between(2, MOST)]
 Natural = Annotated[int, Between(0, MOST)]
 Positive = Annotated[float, Between(0, 1e300, open_low=True)]
+Clip = Annotated[float, Between(0, open_low=True)]
 NotNegative = Annotated[float, Between(0, 1e300)]
 Fraction = Annotated[float, Between(0, 1)]
+BelowOne = Annotated[float, Between(0, 1 - 1e-6)]
 Interior = Annotated[float, Between(0, 1 - 1e-6, open_low=True)]
 Width = Annotated[float, Between(0, 0.288, open_low=True)]  # relative width of an average: all alike at 1/sqrt(12)
 
 Parameterization = Literal["eps", "x0", "v", "score", "velocity"]
 Schedule = Literal["vp_linear", "sub_vp", "cosine", "flow", "ve", "edm", "ddpm_linear", "ddpm_cosine"]
 Weights = Literal["unit", "plain", "simple", "elbo", "min_snr", "truncated_snr", "p2", "edm", "sigmoid", "laplace"]
+
+
+def explanations(recipe: type) -> dict[str, str]:
+    """What stands below each setting of a recipe's class and of those that it is made from: a flag's help."""
+    told: dict[str, str] = {}
+    for kind in reversed(recipe.__mro__):
+        if not dataclasses.is_dataclass(kind):
+            continue
+        [definition] = ast.parse(inspect.getsource(kind)).body
+        assert isinstance(definition, ast.ClassDef)
+        for field, words in itertools.pairwise(definition.body):
+            match field, words:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    told[name] = " ".join(text.split())
+    return told
 
 
 def checked(name: str, value: Any, hint: Any) -> Any:
@@ -55,8 +76,10 @@ def checked(name: str, value: Any, hint: Any) -> Any:
             raise ValueError(f"{name} = {value!r}: expected one of {', '.join(get_args(hint))}")
         return value
     if get_origin(hint) is tuple:
-        if not isinstance(value, tuple | list) or not value:
+        if not isinstance(value, tuple | list):
             raise TypeError(f"{name} = {value!r}: expected one value or more, got {type(value).__name__}")
+        if not value:
+            raise ValueError(f"{name} has no value: expected one or more")
         return tuple(checked(name, item, get_args(hint)[0]) for item in value)
     if hint is float and type(value) is int:
         value = float(value)

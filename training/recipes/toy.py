@@ -14,7 +14,9 @@ class ToyRecipe(NoisedRecipe):
     """A small network on a world of `toy/`, whose exact answer is known."""
 
     width: Count = 64
+    """Features of each hidden layer."""
     depth: Count = 3
+    """Hidden layers."""
 
     @property
     def world(self) -> str:

@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress, ProgressColumn, Task
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from training.recipes import Recipe
 from training.run_folder import RunFolder
@@ -19,6 +22,12 @@ Tracker = Literal["tensorboard", "wandb", "trackio"]
 PROJECT = "diffusion-seminar"
 EVERY = 10.0  # seconds between lines where there is no terminal
 PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "trackio": ("trackio",)}
+
+# a terminal's line: its parts as they stand in it, and those that follow the steps by what they are worth
+ORDER = ("name", "bar", "steps", "left", "loss", "skipped", "smoothed", "rate", "memory", "mfu", "elapsed")
+IMPORTANCE = ("loss", "left", "bar", "skipped", "name", "smoothed", "rate", "elapsed", "mfu", "memory")
+STYLES = {"steps": "progress.download", "left": "progress.remaining", "elapsed": "progress.elapsed", "skipped": "red"}
+GAP, SHORT, LONG = 2, 10, 30  # columns between parts, of the shortest bar, of the longest
 
 Show = Callable[[Mapping[str, Any]], None]
 
@@ -36,29 +45,69 @@ def watched(recipe: Recipe, step: int, quiet: bool) -> Iterator[Show]:
         yield _Lines(recipe, step, console)
 
 
-def words(values: Mapping[str, Any]) -> str:
-    """A line of the log in words."""
-    told = f"loss {values['loss']:.5f}  smoothed {values['smoothed_loss']:.5f}  "
-    told += f"{values['samples_per_second']:.0f} samples/s  {values['memory_gb']:.2f} GB"
-    if values["skipped"]:
-        told += f"  {values['skipped']} steps skipped"
-    return told + (f"  MFU {values['mfu']:.0%}" if values["mfu"] is not None else "")
+def in_words(values: Mapping[str, Any]) -> dict[str, str]:
+    """A line of the log in words, each part by its name."""
+    skipped = values["skipped"]
+    parts = {
+        "loss": f"loss {values['loss']:.5f}",
+        "smoothed": f"smoothed {values['smoothed_loss']:.5f}",
+        "rate": f"{values['samples_per_second']:.0f} samples/s",
+        "memory": f"{values['memory_gb']:.2f} GB",
+        "skipped": f"{skipped} step{'s' * (skipped > 1)} skipped" if skipped else "",
+        "mfu": "" if values["mfu"] is None else f"MFU {values['mfu']:.0%}",
+    }
+    return {name: words for name, words in parts.items() if words}
 
 
 @contextlib.contextmanager
 def _bar(recipe: Recipe, step: int, console: Console) -> Iterator[Show]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[words]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(recipe.name, total=recipe.steps, completed=step, words="")
-        yield lambda values: progress.update(bar, completed=values["step"], words=words(values))
+    with Progress(_Fitting(console), console=console) as progress:
+        bar = progress.add_task(recipe.name, total=recipe.steps, completed=step, told={})
+        yield lambda values: progress.update(bar, completed=values["step"], told=in_words(values))
+
+
+class _Fitting(ProgressColumn):
+    """The whole line, as wide as the terminal allows: what matters less leaves first, what is left fills the bar."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    def render(self, task: Task) -> Table:
+        parts = {name: Text(words, STYLES.get(name, "")) for name, words in _parts(task).items()}
+        widths = {name: text.cell_len for name, text in parts.items()} | {"bar": SHORT}
+        shown, room = ["steps"], self.console.width - widths["steps"]
+        for name in IMPORTANCE:
+            if name in widths:
+                if room < GAP + widths[name]:
+                    break
+                shown.append(name)
+                room -= GAP + widths[name]
+        cells: dict[str, Any] = {**parts, "bar": ProgressBar(task.total, task.completed, min(SHORT + room, LONG))}
+        line = Table.grid(padding=(0, GAP, 0, 0))
+        line.add_row(*(cells[name] for name in ORDER if name in shown))
+        for column in line.columns:
+            column.no_wrap = True
+        return line
+
+
+def _parts(task: Task) -> dict[str, str]:
+    """All that can be said, by name."""
+    steps = f"{task.total:.0f}"
+    return {
+        "name": task.description,
+        "steps": f"{task.completed:{len(steps)}.0f}/{steps}",
+        "left": f"{_clock(task.time_remaining)} left",
+        "elapsed": f"{_clock(task.elapsed)} gone",
+        **task.fields["told"],
+    }
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "-:--:--"
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{second:02}"
 
 
 class _Lines:
@@ -75,7 +124,9 @@ class _Lines:
             return
         self.due = now + EVERY
         left = (self.recipe.steps - step) * (now - self.start) / (step - self.first)
-        told = f"{self.recipe.name} {step}/{self.recipe.steps}  {words(values)}  {left:.0f} s left"
+        told = (
+            f"{self.recipe.name} {step}/{self.recipe.steps}  {'  '.join(in_words(values).values())}  {left:.0f} s left"
+        )
         self.console.print(told, highlight=False, soft_wrap=True)
 
 

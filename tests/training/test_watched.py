@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from rich.console import Console
 from training import progress, recipes
 
 RECIPE = recipes.change(recipes.find("toy.ring"), steps=100)
+LONG = recipes.change(recipes.find("images.cifar10-edm"), steps=390_625)
+PARTS = ("left", "━", "12 steps skipped", "images.cifar10-edm", "smoothed", "samples/s", "gone", "MFU 37%", "1.00 GB")
 LINE = {"loss": 0.5, "smoothed_loss": 0.5, "samples_per_second": 1, "memory_gb": 1, "skipped": 0, "mfu": 0.37}
 
 
@@ -45,6 +48,35 @@ def test_a_bar_begins_where_the_run_does(shown: io.StringIO) -> None:
     text = shown.getvalue()
     assert text.index("40/100") < text.index("70/100")
     assert "3 steps skipped" in text
+
+
+def _line(width: int, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The bar's line on a terminal of that width, as it stands at last."""
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=width, color_system=None)
+    monkeypatch.setattr(progress, "Console", lambda **_: console)
+    with progress.watched(LONG, 0, quiet=False) as show:
+        show(LINE | {"step": 200_000, "skipped": 12})
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.getvalue()).replace("\r", "\n").split("\n")
+    return [line for line in lines if "200000/" in line][-1]
+
+
+@pytest.mark.parametrize("width", range(40, 201))
+def test_a_bar_fits_its_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = _line(width, monkeypatch)
+    assert len(line.rstrip()) <= width
+    assert "200000/390625" in line and "loss 0.50000" in line
+    shown = [part in line for part in PARTS]
+    assert shown == sorted(shown, reverse=True)  # what matters less is not shown without what matters more
+    assert all(shown[: 3 if width >= 80 else width > 40])
+    assert all(shown) or width < 170
+
+
+@pytest.mark.parametrize(
+    "seconds, words", [(None, "-:--:--"), (0.2, "0:00:00"), (59.7, "0:01:00"), (360_061, "100:01:01")]
+)
+def test_hours_go_on_counting(seconds: float | None, words: str) -> None:
+    assert progress._clock(seconds) == words
 
 
 @pytest.mark.parametrize("shown", [False, True], indirect=True)

@@ -59,5 +59,6 @@ def main(args: Sequence[str]) -> int:
         drawn = sample_run(options.run, **values, progress=told)
     array = options.out.with_suffix(".npy")
     np.save(array, drawn.numpy())
-    Console().print(f"{len(drawn)} samples: {options.out}, {array}", highlight=False, soft_wrap=True)
+    samples = "1 sample" if len(drawn) == 1 else f"{len(drawn)} samples"
+    Console().print(f"{samples}: {options.out}, {array}", highlight=False, soft_wrap=True)
     return 0

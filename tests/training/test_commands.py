@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from seminar.main import main
-from training import loop, recipes
+from training import loop, recipes, runs
+from training.families import denoising
 from training.interop import export, importing
 from training.loop import Outcome
 
@@ -73,6 +75,22 @@ def test_two_ways_to_say_how_long(asked: Asked, capsys: pytest.CaptureFixture[st
     assert main(["train", "toy.ring", "--steps", "5", "--seconds", "8"]) == 2
     assert "give one of them" in capsys.readouterr().err
     assert not asked
+
+
+@pytest.mark.parametrize("n, told", [(1, "1 sample: "), (2, "2 samples: ")])
+def test_sample(n: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(runs, "sample_run", lambda *_, **how: torch.zeros(how["n"], 2))
+    assert main(["sample", "RUN", "--n", str(n), "--out", str(tmp_path / "drawn.png")]) == 0
+    assert capsys.readouterr().out.startswith(told)
+
+
+@pytest.mark.parametrize(
+    "labels, told", [([12, 12], "label 12: expected 0 to 9"), ([-1, 10], "labels -1 to 10: expected")]
+)
+def test_labels_that_there_are_not(labels: list[int], told: str) -> None:
+    denoising.check_labels(torch.tensor([0, 9]), 10, "a")
+    with pytest.raises(ValueError, match=told):
+        denoising.check_labels(torch.tensor(labels), 10, "a")
 
 
 def test_export(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,4 +121,6 @@ def check_labels(labels: Tensor | None, classes: int, name: str) -> None:
     if not classes:
         raise ValueError(f"{name} was trained without labels (classes = 0): it can't be asked for one")
     if not bool(((labels >= 0) & (labels < classes)).all()):
-        raise ValueError(f"labels {labels.min()} to {labels.max()}: expected 0 to {classes - 1}")
+        low, high = int(labels.min()), int(labels.max())
+        given = f"label {low}" if low == high else f"labels {low} to {high}"
+        raise ValueError(f"{given}: expected 0 to {classes - 1}")

@@ -114,5 +114,5 @@ class Autoencoding:
         x = pixels.to_model(self.source.images(torch.arange(min(SHOWN, len(self.source)))))
         assert isinstance(network, Autoencoder)
         back = network.back(x.to(next(network.parameters()).device)).cpu()
-        rows = torch.tensor([0, 1]).repeat_interleave(len(x))
-        return draw.grid(pixels.to_uint8(torch.cat([x, back])), folder.path / "samples.png", rows)
+        both, rows = pixels.to_uint8(torch.cat([x, back])), torch.tensor([0, 1]).repeat_interleave(len(x))
+        return draw.grid(both, folder.path / "samples.png", rows, ("images", "decoded"))

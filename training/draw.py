@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from diffusion.schedules import Schedule
@@ -31,6 +32,7 @@ PER_CLASS, SHOWN = 8, 20  # images of a class, and classes, in one of labels
 GAP = 96  # grey between the images of a grid
 NUMBERED = 20  # classes up to which a matrix says its numbers
 SHARP = 800  # pixels up to which a small picture is enlarged
+SMALLEST, LARGEST = 10, 24  # pixels of a letter beside a row
 
 matplotlib.use("Agg")
 
@@ -79,9 +81,14 @@ def compare(drawn: Tensor, world: str, path: Path, title: str, generator: torch.
     return save(figure, path)
 
 
-def grid(images: Tensor, path: Path, labels: Tensor | None = None) -> Path:
-    """Images, uint8 [n, channels, height, width], as a PNG: a row for each label, or as near to a square as it goes."""
-    return _save_pixels(sheet(images, labels), path)
+def grid(images: Tensor, path: Path, labels: Tensor | None = None, names: Sequence[str] = ()) -> Path:
+    """Images, uint8 [n, channels, height, width], as a PNG: a row for each label, or as near to a square as it goes.
+
+    names   of the rows, from the smallest label on; "class 0", ... when there are none
+    """
+    if labels is not None and not names:
+        names = [f"class {label}" for label in labels.unique().tolist()]
+    return _save_pixels(sheet(images, labels), path, names)
 
 
 def sheet(images: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -97,14 +104,29 @@ def sheet(images: Tensor, labels: Tensor | None = None) -> Tensor:
     return cells.permute(0, 3, 1, 4, 2).reshape(n * (height + 1), columns * (width + 1), channels)[:-1, :-1]
 
 
-def _save_pixels(picture: Tensor, path: Path) -> Path:
-    """uint8 [height, width, channels] as a PNG, small ones enlarged: every pixel stays a square."""
+def _save_pixels(picture: Tensor, path: Path, names: Sequence[str]) -> Path:
+    """uint8 [height, width, channels] as a PNG, small ones enlarged: every pixel stays a square; names of its rows."""
     factor = max(1, SHARP // max(picture.shape[:2]))
     picture = picture.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+    image = Image.fromarray(picture.squeeze(-1).numpy())
     buffer = io.BytesIO()
-    Image.fromarray(picture.squeeze(-1).numpy()).save(buffer, format="PNG")
+    (_named(image, names) if names else image).save(buffer, format="PNG")
     durable.replace(path, buffer.getvalue())
     return path
+
+
+def _named(image: Image.Image, names: Sequence[str]) -> Image.Image:
+    """The image with a margin at its left, where its rows' names stand; all rows are equally high."""
+    row = image.height / len(names)
+    letter = min(max(row / 3, SMALLEST), LARGEST)
+    font = ImageFont.load_default(letter)
+    margin = math.ceil(max(map(font.getlength, names)) + letter)
+    out = Image.new(image.mode, (margin + image.width, image.height), "white")
+    out.paste(image, (margin, 0))
+    pen = ImageDraw.Draw(out)
+    for i, name in enumerate(names):
+        pen.text((margin - letter / 2, (i + 0.5) * row), name, fill="black", font=font, anchor="rm")
+    return out
 
 
 def confusion(counts: Tensor, path: Path, title: str) -> Path:

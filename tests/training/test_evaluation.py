@@ -20,6 +20,7 @@ from seminar.main import main
 from toy.frechet import frechet
 from training import durable, loop, recipes
 from training.data import catalog
+from training.data.augment import moved
 from training.data.digits import digits
 from training.data.pixels import to_uint8
 from training.data.source import Memory
@@ -163,7 +164,7 @@ def test_what_is_judged_and_what_by(run: Path, monkeypatch: pytest.MonkeyPatch) 
     assert report.memorisation["pixels"].auc == report.memorisation["pixels"].share_below == 1
 
 
-def test_a_mirrored_copy_is_one_where_the_run_mirrors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_mirrored_or_moved_copy_is_one_where_the_run_does_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sources = {
         split: Memory(torch.randint(256, (n, 1, 8, 8), generator=torch.Generator().manual_seed(n), dtype=torch.uint8))
         for split, n in (("train", 60), ("test", 30))
@@ -176,6 +177,12 @@ def test_a_mirrored_copy_is_one_where_the_run_mirrors(monkeypatch: pytest.Monkey
         settings = Settings(bits=False, fid=False, nfe=False)
         found = evaluate_images(folder, settings)[0].memorisation["pixels"]
         assert (found.auc == 1) == flip
+    by = torch.tensor([[1, -2]]).expand(60, 2)
+    monkeypatch.setattr(Subject, "draw", drawing(moved(sources["train"].pixels.flip(-1), by)))
+    for shift in (1, 2):
+        folder = trained(tmp_path / f"{shift}", data="folder", path="x", flip=True, shift=shift)
+        found = evaluate_images(folder, settings)[0].memorisation["pixels"]
+        assert (found.auc == 1) == (shift == 2)
 
 
 def test_bits_are_those_of_images_held_out(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -496,8 +496,18 @@ def test_a_grid_has_a_row_for_each_label(tmp_path: Path) -> None:
     path = draw.grid(shades.reshape(4, 1, 1, 1).expand(4, 1, 3, 3), tmp_path / "grid.png", labels)
     pixels = np.asarray(Image.open(path))
     cell = pixels.shape[0] // 11  # three rows of three pixels and two gaps
+    margin = pixels.shape[1] - 7 * cell
+    texts, pixels = np.split(pixels, [margin], axis=1)
+    for row in np.split(texts[: 11 * cell // 3 * 3], 3):
+        dark = np.argwhere(row < 128)  # the row's name: there, in the middle of the row, and inside of the margin
+        assert len(dark) and abs(dark.mean(0)[0] - len(row) / 2) < len(row) / 10
+        assert dark[:, 1].min() > 0 and dark[:, 1].max() < margin - 1
     middles = pixels[cell * 3 // 2 :: 4 * cell, cell * 3 // 2 :: 4 * cell]
     assert middles.tolist() == [[20, draw.GAP], [10, 30], [40, draw.GAP]]
+    contents = path.read_bytes()
+    for names, same in ((("class 0", "class 1", "class 4"), True), (("class 0", "class 4", "class 1"), False)):
+        draw.grid(shades.reshape(4, 1, 1, 1).expand(4, 1, 3, 3), path, labels, names)
+        assert (path.read_bytes() == contents) == same
 
 
 # ------------------------------------------------------------------------------------------------ a run
@@ -511,7 +521,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_ends_in_pictures(run: Path) -> None:
     grid = Image.open(run / "samples.png")
-    assert grid.size[1] / grid.size[0] == pytest.approx((10 * 9 - 1) / (8 * 9 - 1))  # ten classes, eight of each
+    factor, rest = divmod(grid.size[1], 10 * 9 - 1)  # ten classes, eight of each, and their names
+    assert rest == 0 and grid.size[0] > factor * (8 * 9 - 1)
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 

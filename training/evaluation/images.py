@@ -27,6 +27,7 @@ from toy.estimate import Estimate, estimate
 from toy.frechet import frechet
 from training import durable
 from training.data import pixels
+from training.data.augment import versions
 from training.data.source import Source
 from training.evaluation import bits, features, fid, kid, memorisation, pictures
 from training.evaluation.features import Eye, Look
@@ -368,9 +369,11 @@ def _memorised(subject: Subject, drawn: Tensor, held_out: Tensor, eye: Eye | Non
     return found
 
 
-def _learned(subject: Subject, look: Look) -> Iterator[list[Tensor]]:
-    """What is seen of all images learned from, part by part, as many as fit in memory: each as all the run has seen."""
+def _learned(subject: Subject, look: Look) -> Iterator[Iterator[Tensor]]:
+    """What is seen of all images learned from, part by part, as many as fit in memory: each as all the run has seen.
+
+    Where the run moves images by s pixels, that is (2 s + 1)^2 times the work: a copy is told by its place as well.
+    """
     source = subject.learned
     for part in torch.arange(len(source)).split(max(1, memorisation.TOGETHER // math.prod(source.shape))):
-        images = source.images(part)
-        yield [look(version) for version in ((images, images.flip(-1)) if subject.recipe.flip else (images,))]
+        yield map(look, versions(source.images(part), subject.recipe.flip, subject.recipe.shift))

@@ -14,8 +14,9 @@ laws (Mann & Whitney 1947); and by the share of samples under the ratio that 1 %
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -55,7 +56,7 @@ class Comparison:
     median_held_out: float
 
 
-def neighbours(x: Tensor, training: Iterable[Sequence[Tensor]]) -> Neighbours:
+def neighbours(x: Tensor, training: Iterable[Iterable[Tensor]]) -> Neighbours:
     """The nearest of the training points for each of x [n, d], float64 throughout.
 
     training   its parts, one by one: each one or several versions [m, d] of the same m points (images and their mirror
@@ -65,7 +66,7 @@ def neighbours(x: Tensor, training: Iterable[Sequence[Tensor]]) -> Neighbours:
     x, seen = x.double(), 0
     best = Neighbours(x.new_full((len(x), 2), math.inf), torch.zeros(len(x), 2, dtype=torch.int64))
     for versions in training:
-        squares = torch.stack([_squares(x, points.double()) for points in versions]).amin(0)
+        squares = functools.reduce(torch.minimum, (_squares(x, points.double()) for points in versions))
         indices = torch.arange(seen, seen + squares.shape[1])
         distance = torch.cat([best.distance, squares.sqrt()], 1)
         index = torch.cat([best.index, indices.expand(len(x), -1)], 1)

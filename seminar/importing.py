@@ -28,8 +28,8 @@ class Import:
     """Where these data lie."""
     classes: int | None = None
     """Labels it was told; the next in its table, if there is one, says "not told"."""
-    std: float = 0.5
-    """Standard deviation of the data, for the samplers' grids."""
+    std: float | None = None
+    """Standard deviation of the data, for the samplers' grids: that of the recipes of such data, or 0.5."""
 
 
 def main(args: Sequence[str]) -> int:

@@ -23,6 +23,7 @@ COMMANDS = {
     ),
     "export": ("seminar.export:main", "a finished run as a folder that stock diffusers loads: RUN --to diffusers"),
     "import": ("seminar.importing:main", "a checkpoint folder of diffusers as a finished run: FOLDER [--out RUN]"),
+    "audit": ("seminar.audit:main", "somebody's sampler against exact worlds: FOLDER of diffusers [--scheduler CLASS]"),
     "sample": ("seminar.sample:main", "draw samples from a finished run"),
     "evaluate": (
         "seminar.evaluate:main",

@@ -466,6 +466,15 @@ def test_an_import_says_what_it_was_told(checkpoint: Path, tmp_path: Path) -> No
         patch.setattr(tensor_file, "write", lambda path, tensors: written.append(path))
         again = import_folder(checkpoint, tmp_path / "again")
     assert written == [again.weights, again.ema]
+    assert again.recipe.std == 0.5
+    assert json.loads((again.path / "scheduler_config.json").read_text())["_class_name"] == "DDPMScheduler"
+
+
+@pytest.mark.parametrize("name", ["images.digits-unet", "images.fashion-dit"])
+def test_an_import_of_known_data_has_their_standard_deviation(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    known = recipes.find(name)
+    run = import_folder(checkpoint, tmp_path / "run", data=known.data, path="")  # type: ignore[attr-defined]
+    assert run.recipe.std == known.std != 0.5  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", ["UNet2DModel", "DiTTransformer2DModel"])

@@ -2,7 +2,8 @@
 
 A folder is that of a pipeline (model_index.json, unet/, scheduler/) or of a model alone (config.json and its weights).
 Nothing in it is run: configs are JSON, weights safetensors, classes those that families/imported.py names, and a folder
-of pickled weights is refused. What is not understood is refused too, before anything is written.
+of pickled weights is refused. What is not understood is refused too, before anything is written. The scheduler's config
+stays with the run, to be audited.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from training import networks, recipes, run_folder, tensor_file
+from training import durable, networks, recipes, run_folder, tensor_file
 from training.families.imported import MODELS
 from training.interop import chain
 from training.recipes.denoising import MOST_CLASSES
+from training.recipes.images import ImageRecipe
 from training.recipes.imported import ImportedRecipe
 from training.run_folder import RunFolder
 from training.task import build
@@ -36,25 +38,28 @@ def import_folder(
     data: str | None = None,
     path: str = "",
     classes: int | None = None,
-    std: float = 0.5,
+    std: float | None = None,
 ) -> RunFolder:
     """Make a run of a checkpoint folder, in `out` or runs/imported-<its name>; ValueError, in one line, if it can't be.
 
     scheduler    folder of its scheduler's config, where the model lies alone
     data, path   what it was trained on, as recipes name it: what it is judged by, and what its students learn from
     classes      labels that it was told; the next one, if its table has one more, says "not told"
-    std          of the data, for the samplers' grids
+    std          of the data, for the samplers' grids: that of the recipes of such data, or 0.5
     """
     root = Path(folder)
     out = Path("runs") / f"imported-{root.resolve().name}" if out is None else Path(out)
     run_folder.refuse_existing(out)
     place = _model_of(root)
     model, steps = _config(place / "config.json"), _scheduler_of(root, scheduler)
-    recipe = dataclasses.replace(recipe_of(model, steps, classes), std=std, data=data or "folder", path=path)
+    recipe = dataclasses.replace(recipe_of(model, steps, classes), data=data or "folder", path=path)
+    stds = {known.data: known.std for known in recipes.RECIPES.values() if isinstance(known, ImageRecipe)}
+    recipe = dataclasses.replace(recipe, std=stds.get(recipe.data, recipe.std) if std is None else std)
     network = build(recipe).network()
     assert isinstance(network, networks.Stock)
     network.model.load_state_dict(_weights(place, model["_class_name"]))
     run = run_folder.create(out, recipe, seed=0)
+    durable.replace(run.path / "scheduler_config.json", json.dumps(steps, indent=1).encode())  # for `seminar audit`
     for file in (run.weights, run.ema):  # the averages last: they say that the run is finished
         tensor_file.write(file, network.state_dict())
     return run

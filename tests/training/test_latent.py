@@ -257,6 +257,7 @@ def near(x: Tensor, y: Tensor) -> None:
 def test_stock_dit_pipeline_draws_our_samples(dit: Path, tmp_path: Path, guidance: float) -> None:
     exported = export(dit, tmp_path / "out")
     assert exported.pipeline == "DiTPipeline"
+    assert "call the pipeline with num_inference_steps that divide 1000: others end in noise" in exported.notes
     pipeline = diffusers.DiTPipeline.from_pretrained(exported.folder)
     pipeline.set_progress_bar_config(disable=True)
     loaded, task = latent(dit)

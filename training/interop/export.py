@@ -100,6 +100,10 @@ def _notes(recipe: DenoisingRecipe, scheduler: str, config: chain.Config) -> lis
         notes.append(f"{recipe.schedule} is exported as the chain of its values at t = k/{T}, k = 1 .. {steps}")
         if steps < T:
             notes.append(f"call the pipeline with num_inference_steps of at most {steps}")
+    if config.get("timestep_spacing") == "trailing" and scheduler == "DDIMScheduler":
+        notes.append(f"call the pipeline with num_inference_steps that divide {T}: others end in noise")
+    if config.get("timestep_spacing") == "leading":
+        notes.append(f"DDIMScheduler starts below step {config['num_train_timesteps']}: seminar audit says how far")
     if scheduler == "EDMEulerScheduler" and recipe.schedule != "edm":
         notes.append(f"{recipe.schedule}: exported in x_t/alpha, at the levels sigma/alpha")
     if recipe.classes:

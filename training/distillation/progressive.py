@@ -36,15 +36,14 @@ class Progressive(Follower):
     def loss(self, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
         """Over the student's steps, equally likely, each from the law of x_t at its start."""
         x_0 = batch[0]
-        times = schedules.resident(self.grid, x_0.device)[
-            :: 2 ** self.recipe.round_of(streams.step)
-        ]  # of the round's teacher
+        round = self.recipe.round_of(streams.step)
+        times = schedules.resident(self.grid, x_0.device)[:: 2**round]  # of the round's teacher
         chosen = torch.randint(len(times) // 2, (len(x_0),), generator=streams("time"), device=x_0.device)
         t, u, s = (times[2 * chosen + k] for k in range(3))
         x_t, labels = noised(x_0, self.schedule.alpha(t), self.schedule.sigma(t), streams), self.labels(batch, streams)
-        first = self.recipe.round_of(streams.step) == 0  # later teachers were students: guidance is in their weights
         student = self.student(network, labels)
-        teacher = self.taught(self.held, labels) if first else self.student(self.held, labels)
+        # later teachers were students: guidance is in their weights
+        teacher = self.student(self.held, labels) if round else self.taught(self.held, labels)
         return distil.progressive_loss(student, teacher, self.schedule, x_t, (t, u, s), self.std).mean()
 
     def sampler(self, steps: int | None = None) -> Sampler:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from diffusion import schedules
 from training.recipes.denoising import DenoisingRecipe
-from training.times import T
+from training.times import T, chain_steps
 
 KINDS: dict[str, Literal["eps", "x0", "v"]] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 PREDICTIONS: dict[str, str] = {kind: name for name, kind in KINDS.items()}
@@ -54,7 +54,7 @@ def scheduler_of(recipe: DenoisingRecipe, deterministic: bool) -> tuple[str, Con
     if recipe.preconditioning == "edm":
         return "EDMEulerScheduler", _edm(recipe)
     _refuse_what_is_no_chain(recipe)
-    steps = math.ceil(T * recipe.latest - 1e-9)
+    _, steps = chain_steps(recipe.earliest, recipe.latest)
     if recipe.parameterization == "eps" and not _alpha_bars(recipe.schedule, steps)[-1] > 0:
         raise ValueError(
             f"latest = {recipe.latest}: the chain of {recipe.schedule!r} ends without signal, where a prediction of "

@@ -32,12 +32,10 @@ _IN_OTHER_WORDS = (
 _KINDS = ConstructorRegistry()
 
 
-def parse(cls: Any, command: str, args: Sequence[str], default: Any = None) -> Any:
+def parse(cls: Any, command: str, args: Sequence[str]) -> Any:
     """An instance of the dataclass from command-line words; ValueError with one line for words that do not fit."""
     rest = [a for a in args if a != "--traceback"]
     options: dict[str, Any] = {"prog": f"seminar {command}", "args": rest, "registry": _KINDS}
-    if default is not None:
-        options["default"] = default
     if any(a in ("-h", "--help") for a in rest):
         tyro.cli(cls, **options)
     _refuse_unknown(cls, command, rest)

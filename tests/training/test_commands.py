@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from training import loop, recipes, runs
 from training.families import denoising
 from training.interop import export, importing
 from training.loop import Outcome
+from training.recipes import settings
 
 Asked = list[tuple[Any, ...]]
 
@@ -60,6 +62,23 @@ def test_train_says_how_it_ended(
     monkeypatch.setattr(loop, "train", lambda *_, **__: Outcome(Path("RUN"), start, step, 20, loss, 1.0))
     assert main(["train", "toy.ring"]) == 0
     assert capsys.readouterr().out == told + "\n"
+
+
+@pytest.mark.parametrize("name", ["toy.ring", "images.digits-unet", "classifier.digits", "latent.autoencoder"])
+def test_help_says_of_every_setting_what_it_is(name: str, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the recipe's own words, with its own value and the choices in their own order; None is never one of them."""
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as ended:
+        main(["train", name, "--help"])
+    assert ended.value.code == 0
+    told = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+    recipe = recipes.find(name)
+    for setting, words in settings.explanations(type(recipe)).items():
+        assert f" --{setting.replace('_', '-')} " in told
+        assert f" {words} (default: " in told
+    assert f"makes. (default: {recipe.steps})" in told and f"at its highest. (default: {recipe.lr})" in told
+    assert "{cosine,linear,inverse_sqrt,constant}" in told
+    assert "None" not in told
 
 
 @pytest.mark.parametrize("words", [["--resume", "RUN"], ["--resume=RUN"]])

@@ -39,6 +39,7 @@ LIGHTER = {
     "train": "train with a smaller --batch, the same in more parts (--accumulate), or a smaller network (--width or "
     "--channels)",
     "sample": "draw fewer at a time (--n)",
+    "evaluate": "judge by fewer samples (--size of a toy, --n of images)",
 }
 
 USAGE = "usage: seminar COMMAND ...   (seminar COMMAND --help says more)"

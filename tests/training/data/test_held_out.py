@@ -148,10 +148,10 @@ def test_a_split_of_its_own_is_used_and_a_share_refused(tmp_path: Path) -> None:
     assert sorted(values(catalog.learned_from(asked))) == list(range(30))
     assert sorted(values(catalog.held_out(asked))) == list(range(30, N))
     assert not isinstance(catalog.learned_from(asked), Part)
-    for data in ("folder", "digits"):
+    for data, path in (("folder", tmp_path), ("digits", "")):
         for use in (catalog.learned_from, catalog.held_out):
             with pytest.raises(ValueError, match=r"\Aheld_out = 0.2: .* has a split to judge by: leave held_out out\Z"):
-                use(recipe(tmp_path, data=data, held_out=0.2))
+                use(recipe(path, data=data, held_out=0.2))
     assert len(catalog.learned_from(recipe(tmp_path, held_out=0))) == 30  # nothing of them is
     other = recipe(tmp_path, split="test")
     assert sorted(values(catalog.learned_from(other))) == list(range(30, N))

@@ -396,7 +396,9 @@ def test_bad_settings_are_refused_before_anything_is_made(run: Path, tmp_path: P
 NOTHING = {"bits": False, "fid": False, "nfe": False, "memorisation": False}
 
 
-@pytest.mark.parametrize("settings", [{"chain": 1}, {"chain": 10**9}, {"calls": ()}, {"calls": (5, 0)}, NOTHING])
+@pytest.mark.parametrize(
+    "settings", [{"chain": 1}, {"chain": 10**9}, {"calls": ()}, {"calls": (5, 0)}, {"calls": (5, 10**9)}, NOTHING]
+)
 def test_settings_that_mean_nothing(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
         Settings(**settings)

@@ -94,6 +94,18 @@ def test_a_name_is_as_long_as_its_bytes(tmp_path: Path) -> None:
     run_folder.refuse_existing(tmp_path / ("é" * 100))
 
 
+def test_a_path_in_a_run_is_told_from_one_beside_somebody_elses_config(tmp_path: Path) -> None:
+    folder = run_folder.create(tmp_path / "run", recipes.find("toy.ring"), 0).path
+    (tmp_path / "run-2").mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    for text in ("seed = 3", "seed = ", "\0"):
+        (tmp_path / CONFIG).write_text(text)
+        assert run_folder.around(tmp_path / "out" / "drawn.png") is None
+        assert run_folder.around(tmp_path / "run-2" / "drawn.png") is None
+    for inside in ("run/a.png", "run/new/a.png", "link/a.png", "run-2/../run/a.png"):
+        assert run_folder.around(tmp_path / inside) == folder.resolve()
+
+
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("...")
     with pytest.raises(ValueError, match="not an empty folder"):

@@ -6,6 +6,7 @@ the only one of its kind; the column `label`, of whole numbers, is optional.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def hub_has_test(name: str, path: str) -> bool:
     return "test" in _hub_splits(name, path)
 
 
+@functools.lru_cache(maxsize=4)
 def _hub_splits(name: str, path: str) -> dict[str, Any]:
     """What is here of a data set, by split."""
     import datasets

@@ -69,8 +69,8 @@ class Settings:
             raise ValueError("nothing is asked: expected one of bits, fid, nfe, memorisation at least")
         if not 2 <= self.chain <= MOST_STEPS:
             raise ValueError(f"chain = {self.chain}: expected 2 to {MOST_STEPS} steps")
-        if not self.calls or min(self.calls) < 1:
-            raise ValueError(f"calls = {self.calls}: expected whole numbers >= 1")
+        if not self.calls or not all(1 <= calls <= MOST_STEPS for calls in self.calls):
+            raise ValueError(f"calls = {self.calls}: expected whole numbers from 1 to {MOST_STEPS}")
 
     @property
     def samples(self) -> bool:

@@ -31,7 +31,7 @@ def moved(images: Tensor, by: Tensor) -> Tensor:
     k, _, height, width = images.shape
     rows, columns = _sources(height, by[:, 0]), _sources(width, by[:, 1])
     each = torch.arange(k)[:, None, None]
-    return images[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return images[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
 
 
 def versions(images: Tensor, flip: bool, shift: int) -> Iterator[Tensor]:

@@ -90,7 +90,9 @@ def test_moved_images_are_cut_out_of_padded_ones(size, data, channels: int, coun
     images = torch.randint(0, 256, (count, channels, *size), generator=generator, dtype=torch.uint8)
     by = data.draw(st.lists(st.tuples(*[st.integers(-most, most)] * 2), min_size=count, max_size=count))
     wide = pad(images.float(), (most,) * 4, mode="reflect").byte()
-    for image, whole, (down, right) in zip(moved(images, torch.tensor(by)), wide, by, strict=True):
+    found = moved(images, torch.tensor(by))
+    assert found.is_contiguous()  # as what is not moved: convolutions ask for the layout
+    for image, whole, (down, right) in zip(found, wide, by, strict=True):
         top, left = most - down, most - right
         assert torch.equal(image, whole[:, top : top + height, left : left + width])
 

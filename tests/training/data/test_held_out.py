@@ -96,6 +96,9 @@ def test_an_image_is_chosen_by_its_name_alone(tmp_path: Path) -> None:
         return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8, person=b"held out").digest(), "little")
 
     assert sorted(out) == [i for i in range(N) if chance(f"{i}.png") < 0.3 * 2**64]
+    pictures(tmp_path / "classes" / "a" / "b")
+    out_of_class = values(catalog.held_out(recipe(tmp_path / "classes", held_out=0.3)))
+    assert sorted(out_of_class) == [i for i in range(N) if chance(f"a/b/{i}.png") < 0.3 * 2**64] != sorted(out)
     more = values(catalog.held_out(recipe(here, held_out=0.5)))
     assert set(out) < set(more)
 
@@ -108,11 +111,11 @@ def test_a_share_is_one(tmp_path: Path) -> None:
 
 
 def test_a_part_is_the_images_with_their_labels() -> None:
-    whole = Memory(torch.arange(N, dtype=torch.uint8).reshape(N, 1, 1, 1), torch.arange(N) % 3, 3)
+    whole = Memory(torch.arange(N, dtype=torch.uint8).reshape(N, 1, 1, 1), torch.arange(N) + 1, N + 1)
     for part in divided(whole, 0.4):
         numbers = part.images(torch.arange(len(part))).flatten()
-        assert part.labels(torch.tensor([2, 0])).tolist() == [int(numbers[2]) % 3, int(numbers[0]) % 3]
-        assert (part.classes, part.shape, len(part.known_as)) == (3, (1, 1, 1), len(part))
+        assert part.labels(torch.tensor([2, 0])).tolist() == [int(numbers[2]) + 1, int(numbers[0]) + 1]
+        assert (part.classes, part.shape, len(part.known_as)) == (N + 1, (1, 1, 1), len(part))
         again = divided(part, 0.4)  # the names are those of the whole
         assert {len(each) for each in again} == {0, len(part)}
 
@@ -191,6 +194,17 @@ def test_a_share_that_is_none(share: float) -> None:
 def test_the_classifier_that_fid_looks_through_holds_out_the_same(tmp_path: Path) -> None:
     asked = recipe(pictures(tmp_path), held_out=0.3)
     assert values(catalog.held_out(of_data(asked))) == values(catalog.held_out(asked))
+
+
+def test_of_an_imported_model_nothing_is_taken_for_held_out(tmp_path: Path) -> None:
+    """Who trained it may have seen all."""
+    imported = recipes.find("imported.diffusers")
+    assert isinstance(imported, ImageRecipe)
+    asked = recipes.change(imported, path=str(pictures(tmp_path)), colour="grey", size=8)
+    assert isinstance(asked, ImageRecipe)
+    assert len(catalog.learned_from(asked)) == N
+    with pytest.raises(ValueError, match="has no test split"):
+        catalog.held_out(asked)
 
 
 # ------------------------------------------------------------------------------------------------ runs

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import pad
 
+from training import recipes
 from training.data.augment import coins, flipped, moved, moves, shifted, versions
+from training.data.catalog import open_source
 from training.data.order import permutation, read_order
+from training.data.pixels import to_model
 from training.data.reading import read
 from training.data.source import Memory
 from training.streams import Streams
+from training.task import build
 
 
 @given(
@@ -125,6 +131,18 @@ def test_what_the_steps_read_is_mirrored_and_moved() -> None:
                            source.pixels[indices])  # fmt: skip
     assert torch.equal(images, moved(mirrored, moves(5, seed, 1, 2)[indices]))
     assert not torch.equal(images, mirrored)
+
+
+@pytest.mark.parametrize(
+    "name, settings",
+    [("images.digits-unet", {}), ("classifier.digits", {}), ("latent.autoencoder", {"channels": (8, 8)})],
+)
+def test_all_families_of_pixels_move_what_they_learn_from(name: str, settings: dict[str, Any]) -> None:
+    recipe = recipes.change(recipes.find(name), data="digits", size=8, shift=3, **settings)
+    task, streams = build(recipe), Streams(1, 2)
+    source = open_source("digits", "", "train", 1, 8)
+    expected, plain = (to_model(read(source, 9, streams, shift=shift)[0]) for shift in (3, 0))
+    assert torch.equal(task.batch(9, streams)[0], expected) and not torch.equal(expected, plain)
 
 
 @pytest.mark.parametrize("flip, shift, number", [(False, 0, 1), (True, 0, 2), (False, 1, 9), (True, 2, 50)])

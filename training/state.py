@@ -99,14 +99,14 @@ class State:
         """(mean loss, smoothed loss, skipped steps) after `step` steps; the one place where the host waits.
 
         They are those since the log's last line: a window is log_every steps, and the last may be shorter. The smoothed
-        loss is the mean of the first ten windows, and from there on goes a tenth of the way to each.
+        loss goes 8/k of the way to the k-th window's: a mean over about the last eighth of the run, however long it is.
         """
         steps, windows = (step - 1) % self.recipe.log_every + 1, math.ceil(step / self.recipe.log_every)
         *losses, smoothed = torch.cat([self.window["losses"][:steps], self.window["smoothed"]]).tolist()
         good = [loss for loss in losses if not math.isnan(loss)]
         mean = math.fsum(good) / len(good) if good else math.nan
         if good:
-            smoothed += (mean - smoothed) * (max(0.1, 1 / windows) if smoothed else 1)
+            smoothed += (mean - smoothed) * (min(1, 8 / windows) if smoothed else 1)
         self.window["smoothed"].fill_(smoothed)
         return mean, smoothed, len(losses) - len(good)
 

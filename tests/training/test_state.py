@@ -199,19 +199,18 @@ def test_a_loss_scale_that_still_falls_ends_no_run(
     assert sum(line["skipped"] for line in log) == (stopped_at or broken)
 
 
-def test_the_smoothed_loss_is_a_mean_of_ten_windows_and_then_follows() -> None:
-    """Later windows go a tenth of the way: after n of them 0.9^n of the past is left; skipped ones do nothing."""
+def test_the_smoothed_loss_forgets_all_but_the_last_part_of_a_run() -> None:
+    """Of what was before the eighth window prod 1 - 8/k = 1 / binomial(n, 8) is left; skipped ones do nothing."""
     state, _ = begin(recipes.change(TINY, log_every=1))
 
     def smoothed(step: int, loss: float) -> float:
         state.window["losses"][0] = loss
         return state.close_window(step)[1]
 
-    early = [smoothed(step, step**2) for step in range(1, 11)]
-    assert early == pytest.approx([sum(k**2 for k in range(1, n + 1)) / n for n in range(1, 11)])
-    late = [smoothed(step, 7.0) for step in range(11, 31)]
-    assert [value - 7 for value in late] == pytest.approx([(early[-1] - 7) * 0.9**n for n in range(1, 21)], rel=1e-4)
-    assert smoothed(31, math.nan) == pytest.approx(late[-1])
+    assert [smoothed(step, step**2) for step in range(1, 9)] == [step**2 for step in range(1, 9)]
+    late = [smoothed(step, 7.0) - 7 for step in range(9, 31)]
+    assert late == pytest.approx([(64 - 7) / math.comb(n, 8) for n in range(9, 31)], rel=1e-3, abs=1e-5)
+    assert smoothed(31, math.nan) == pytest.approx(7, abs=1e-4)
 
 
 def test_half_precision_runs_the_network_in_it_and_keeps_the_weights() -> None:

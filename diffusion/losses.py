@@ -35,6 +35,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from diffusion.binding import formula, unproved
 from diffusion.parameterization import check_kind, determinant, row, target
@@ -174,7 +175,7 @@ def denoising_loss(
     w = weight(kernel) if callable(weight) else loss_weight(weight, kind, kernel, **options)
     prediction = network(x_t, t)
     same_shape(prediction=prediction, x_t=x_t)
-    error = (prediction - wanted).square().flatten(1).mean(1)
+    error = mse_loss(prediction, wanted, reduction="none").flatten(1).mean(1)
     return w.to(error) * error
 
 

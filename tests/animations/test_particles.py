@@ -49,6 +49,7 @@ def case(seed, n=40, height=23, width=31):
     return pixels, rng.uniform([-4, -4], [width + 4, height + 4], (n, 2)), rng
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("radius", [0.3, 1.7, 4.0])
 @pytest.mark.parametrize("many", [False, True])
 def test_agrees_with_the_definition(radius, many):

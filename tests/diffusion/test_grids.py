@@ -31,6 +31,7 @@ def trailing_by_arange(n: int) -> np.ndarray:
     return np.round(np.arange(T, 0, -T / n)).astype(int) - 1
 
 
+@pytest.mark.slow
 def test_trailing_is_arange_where_that_is_valid() -> None:
     """A stride T/n rounded down fits once more before 0: at 62 of the n up to 1000 there is an extra index, -1."""
     wrong = []
@@ -46,6 +47,7 @@ def test_trailing_is_arange_where_that_is_valid() -> None:
     assert wrong[:4] == [61, 103, 121, 122]
 
 
+@pytest.mark.slow
 def test_linspace_is_numpys_but_for_a_single_step() -> None:
     """NumPy's single step is the first index, 0, at which there is nothing to denoise; here it is the last, T - 1."""
     for n in range(2, T + 1):

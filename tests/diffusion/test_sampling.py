@@ -162,6 +162,7 @@ def test_gradients_flow_through_all_steps() -> None:
     assert torch.autograd.gradcheck(lambda s: sample(lambda x, t: s * torch.tanh(x), table, x), (scale,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddim", "euler", "heun", "dpmpp_2m"])
 def test_compiles_as_one_graph(name: str) -> None:
     table, x = SOLVERS[name](FLOW, grids.uniform(4)), torch.randn(3, 2, generator=seeded(0))

@@ -57,6 +57,7 @@ def smooth_quantiles(schedule: Schedule, t: float) -> Tensor:
     return low
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spacing", ["uniform", "log_snr"])
 @pytest.mark.parametrize("name", DETERMINISTIC)
 @pytest.mark.parametrize("schedule_name", CONTINUOUS)
@@ -227,6 +228,7 @@ def test_heun_calls_the_denoiser_twice_a_step_and_once_to_clean_data() -> None:
 # ------------------------------------------------------------------------------------------------ chains and grids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spacing", [grids.linspace, grids.leading, grids.trailing])
 @pytest.mark.parametrize("T", [1, 2, 7, 100, 1000])
 def test_chain_grids_are_valid_for_every_number_of_steps(spacing: Callable[[int, int], Tensor], T: int) -> None:

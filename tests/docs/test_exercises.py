@@ -150,6 +150,7 @@ def verify(name: str, text: str) -> int:
     return main(["verify", f"{name}.py", "--jobs", "1"])
 
 
+@pytest.mark.slow
 def test_the_exercises_are_proved_in_under_fifteen_lines(capsys):
     assert verify("exercises", "\n".join(TRUE.values())) == 0
     out = capsys.readouterr().out
@@ -158,6 +159,7 @@ def test_the_exercises_are_proved_in_under_fifteen_lines(capsys):
         assert len(text.strip().splitlines()[3:]) < 15, name  # without decorator, def and docstring
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_refused_with_its_line_both_values_and_the_point(mistake, capsys):
     name, right, written, where, asked, by_hand = MISTAKES[mistake]

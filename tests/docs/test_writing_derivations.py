@@ -65,12 +65,14 @@ def forget(monkeypatch):
     CLAIMS.update(known)
 
 
+@pytest.mark.slow
 def test_what_the_tutorial_proves_is_proved(tmp_path, forget):
     outcomes = verified(tmp_path, TRUE + SOLUTIONS)
     assert len(outcomes) >= 13
     assert {id: o.message for id, o in outcomes.items() if o.status != "proved"} == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text, told", REFUSED)
 def test_what_the_tutorial_refuses_is_refused(text, told, tmp_path, forget):
     outcomes = verified(tmp_path, TRUE + "\n\n" + text)

@@ -66,6 +66,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_an_error_with_its_line_and_the_other_claims_go_on(name, capsys):
     last, where, cause = MISTAKES[name]
@@ -82,6 +83,7 @@ def test_a_mistake_is_an_error_with_its_line_and_the_other_claims_go_on(name, ca
     assert '<span class="status error">error</span>' in page and f"{file}:{line_of(file, where)}" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "tail, cause", [("def (\n", "not Python: "), ("raise SystemExit\n", "SystemExit"), ("1 / 0\n", "ZeroDivisionError")]
 )
@@ -130,6 +132,7 @@ def test_a_judge_that_raises_takes_down_one_claim(monkeypatch):
     assert "RecursionError: too deep" in claims["mine.other"]["message"]
 
 
+@pytest.mark.slow
 def test_show_takes_a_file_or_one_claim_of_it(capsys):
     file = write(another("square", "algebra, mu**2 + 2 * mu + 1") + another("wrong", "algebra, mu**2 - 1"), "own_shown")
     assert main(["show", file]) == 1  # one of them is wrong

@@ -628,6 +628,7 @@ IMPOSSIBLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 def test_a_supposition_that_nothing_obeys_is_refused(name):
     known, message = IMPOSSIBLE[name]
@@ -656,6 +657,7 @@ POSSIBLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", POSSIBLE)
 def test_a_supposition_that_something_obeys_is_not_refused(name):
     known = [suppose(*sides) for sides in POSSIBLE[name]]
@@ -684,6 +686,7 @@ VALUES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("expression, value", VALUES)
 def test_the_numeric_judge_evaluates_what_is_known(expression, value):
     with mp.workdps(40):
@@ -790,6 +793,7 @@ SHOWN = [
 ]
 
 
+@pytest.mark.slow
 def test_what_is_exported_compiles_as_typst(monkeypatch):
     known = defaultdict(lambda: SimpleNamespace(status="proved", assumes=()))
     monkeypatch.setattr(session, "verify", lambda paths: known)
@@ -825,6 +829,7 @@ print([p.words() for c in shown for p in points([c.formula], 4, 0)])
 """
 
 
+@pytest.mark.slow
 def test_hashes_keys_and_points_do_not_depend_on_the_hash_seed():
     told = {
         subprocess.run(

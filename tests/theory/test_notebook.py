@@ -132,6 +132,7 @@ def test_what_is_shown_is_what_the_cell_says_now():
     assert "right = " in after._repr_html_()  # the counterexample
 
 
+@pytest.mark.slow
 def test_a_claim_of_the_theory_and_its_outcome_are_shown_alike(topic):
     claim = CLAIMS["gaussian.kl"]
     assert claim._repr_html_() == topic["gaussian.kl"]._repr_html_()
@@ -155,6 +156,7 @@ def test_words_are_escaped_and_a_mistake_is_shown_and_not_raised():
     ]._repr_latex_().replace(r"}\_\text{", "_")
 
 
+@pytest.mark.slow
 def test_a_chain_of_several_steps_says_first_what_it_proves(topic):
     from theory.proof import export
 

@@ -90,6 +90,7 @@ def test_checkerboard_self_distance_is_the_mean_over_its_squares():
     assert mean_self_distance(board) == pytest.approx(float((h * share).sum(-1).mean()), rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WORLDS)
 @pytest.mark.parametrize("n", [7, 3000])
 def test_distance_sums_are_the_sums_of_distances(name, n):

@@ -59,6 +59,7 @@ def test_a_perfect_sampler_has_the_ratio_one(name):
     assert pooled.upper - pooled.lower < (plain.upper - plain.lower) / 2
 
 
+@pytest.mark.slow
 def test_a_wrong_sampler_has_the_ratio_its_law_says():
     """A ring with components 1.5 times as wide: E V = D^2 + E|X - X'|/N in closed form, within the 99.9 % limits."""
     world, model, N = ring(), ring(std=0.15), 1000

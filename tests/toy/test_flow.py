@@ -30,6 +30,7 @@ def test_gaussian_flow_is_linear():
     assert torch.allclose(got[-1], exact[-1], atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ring", "checkerboard"])
 def test_the_flow_back_is_the_inverse(name):
     x = torch.randn(30, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -39,6 +40,7 @@ def test_the_flow_back_is_the_inverse(name):
     assert torch.allclose(back[-1], x, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ring", "checkerboard", "two_moons"])
 def test_noise_flows_into_the_law(name):
     """20 sets of 50: the pooled ratio's standard deviation is 0.036 to 0.05; 5 of them."""

@@ -43,6 +43,7 @@ def test_the_first_prediction_is_zero_and_every_weight_can_learn():
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
 
 
+@pytest.mark.slow
 def test_it_learns_the_denoiser_of_the_ring():
     """500 steps on E|x_0 - network|^2, x_t = cos(t pi/2) x_0 + sin(t pi/2) eps; its excess over the exact denoiser.
 

@@ -40,6 +40,7 @@ def test_a_perfect_sampler_is_at_the_floor_and_a_shifted_one_above():
     assert sliced_ratio(world, [x + 0.3 for x in perfect], floor, generator).lower > 1.5
 
 
+@pytest.mark.slow
 def test_the_floor_falls_as_the_root_of_n():
     """100 times the rows: a tenth of the floor, within 25 % (5 standard errors at 60 pairs)."""
     world, generator = make("two_moons"), torch.Generator().manual_seed(5)

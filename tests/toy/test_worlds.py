@@ -94,6 +94,7 @@ def test_tweedie_ties_denoiser_to_score(name, alpha, sigma):
     assert torch.allclose(left, right, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.slow
 @ALL
 @AT_LEVELS
 def test_density_integrates_to_one(name, alpha, sigma):
@@ -116,6 +117,7 @@ def test_sampling_follows_the_law(name):
     assert abs(ratio.mean - 1) < 0.15
 
 
+@pytest.mark.slow
 @DRAWN
 @pytest.mark.parametrize("alpha, sigma", [(0.9, 0.4), (0.6, 0.8), (0.0, 1.0), (1.0, 1e-3), (1e-6, 1.0)])
 def test_posterior_draws_given_noised_data_follow_the_law(name, alpha, sigma):
@@ -141,6 +143,7 @@ def test_posterior_draws_at_one_point_have_its_moments(name, alpha, sigma):
         assert ((values.mean(0) - expected[0]).abs() <= 5 * values.std(0) / math.sqrt(n) + 1e-12).all()
 
 
+@pytest.mark.slow
 @ALL
 def test_pure_noise_tells_nothing(name):
     """alpha = 0: the posterior is the law itself, whatever x is."""
@@ -238,6 +241,7 @@ def test_unknown_world_is_refused_with_the_known_ones():
         make("torus")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussian", "ring", "grid", "two_moons"])
 def test_entropy_is_the_mean_surprise(name):
     """-E log p over 200,000 draws, 5 standard errors (about 0.01 nats)."""

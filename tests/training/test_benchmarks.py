@@ -103,6 +103,7 @@ def test_the_gain_in_closed_form_is_that_of_the_continuous_flow_in_the_limit() -
     assert gpu.closed_form(schedule, times, 2.0) == pytest.approx(last / first, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_agreement_notices_a_function_that_is_wrong_on_the_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

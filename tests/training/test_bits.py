@@ -237,6 +237,7 @@ def chained(
     return found, of_the_chain(x, float(alpha_bar[0]), levels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [64, 256])
 @pytest.mark.parametrize("name", ["cosine", "flow", "edm", "vp_linear"])
 def test_the_chains_bits_are_the_gaussians(name: str, levels: int) -> None:
@@ -275,6 +276,7 @@ def _unscaled(chain: bits.Chain) -> None:
     chain.scale = torch.ones_like(chain.scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, change", [("flow", _times_reversed), ("edm", _times_reversed), ("flow", _unscaled)])
 def test_a_chain_gone_wrong_is_seen(name: str, change: Callable[[bits.Chain], None]) -> None:
     found, expected = chained(name, 256, change=change)

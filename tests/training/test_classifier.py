@@ -79,6 +79,7 @@ def test_fid_and_kid_put_images_in_order(eye: features.Eye) -> None:
     assert kids[0].lower < 0.02 and kids[0].upper < kids[1].lower and kids[1].upper < kids[2].lower
 
 
+@pytest.mark.slow
 def test_a_classifier_is_trained_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     tiny = recipes.change(recipes.find("classifier.digits"), **TINY | {"steps": 4, "save_every": 4, "log_every": 2})

@@ -441,6 +441,7 @@ def always_told(tmp_path_factory: pytest.TempPathFactory) -> str:
         return str(loop.train(recipe, tmp_path_factory.mktemp("told") / "run", quiet=True).folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, settings", [("progressive", {"start_steps": 4, "end_steps": 2}), ("reflow", {"pairs": 8})]
 )
@@ -470,6 +471,7 @@ def test_a_preview_has_a_row_for_each_class(always_told: str, tmp_path: Path, mo
     assert len(draw.classes(1000, torch.device("cpu"))) == 160  # not a thousand rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["edm", "cosine"])
 def test_straight_paths_of_a_teacher_of_edm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: str) -> None:
     """The student is a network of velocities: it has the scales of these and learns of a denoiser all the same."""

@@ -82,6 +82,7 @@ def test_everything_at_once(run: Path, eye: str) -> None:
     assert evaluate_images(run, settings, again=True)[1].name == f"{out.name}-3"
 
 
+@pytest.mark.slow
 def test_all_solvers_start_from_the_same_noise(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.sampling.CHUNK", 64 * 3)  # three images a part
     subject, starts = open_subject(run, seed=5), []
@@ -118,6 +119,7 @@ def test_a_run_that_returns_its_training_images_is_caught(split: str, run: Path,
         assert found.auc == 0.5 and found.share_below <= 0.01
 
 
+@pytest.mark.slow
 def test_the_images_learned_from_are_read_in_parts(run: Path, eye: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are, no more than a part of them is held at once; what is found is the same."""
     settings = Settings(bits=False, nfe=False, n=20, features=eye)
@@ -135,6 +137,7 @@ def test_the_images_learned_from_are_read_in_parts(run: Path, eye: str, monkeypa
     assert max(asked) == 100 and asked.count(100) >= 2 * (1497 // 100)  # in pixels and in features
 
 
+@pytest.mark.slow
 def test_what_is_judged_and_what_by(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All 300 held-out images, and as many samples that differ from sampler to sampler: FID and KID of each, by hand.
 
@@ -164,6 +167,7 @@ def test_what_is_judged_and_what_by(run: Path, monkeypatch: pytest.MonkeyPatch) 
     assert report.memorisation["pixels"].auc == report.memorisation["pixels"].share_below == 1
 
 
+@pytest.mark.slow
 def test_a_mirrored_or_moved_copy_is_one_where_the_run_does_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sources = {
         split: Memory(torch.randint(256, (n, 1, 8, 8), generator=torch.Generator().manual_seed(n), dtype=torch.uint8))
@@ -287,6 +291,7 @@ def test_each_part_is_drawn_by_its_own_labels(told: Path, monkeypatch: pytest.Mo
     assert asked == [[0, 1, 2], [3, 4, 5], [6]]
 
 
+@pytest.mark.slow
 def test_what_was_asked_and_nothing_else(run: Path) -> None:
     report, out = evaluate_images(run, Settings(fid=False, nfe=False, memorisation=False, bits_n=2, chain=2))
     assert [path.name for path in out.iterdir()] == [REPORT]
@@ -303,6 +308,7 @@ def test_what_was_asked_and_nothing_else(run: Path) -> None:
     assert (report.bits, report.held_out, set(report.memorisation)) == (None, None, {"pixels"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, MemoryError])
 def test_an_interrupted_evaluation_leaves_nothing(
     error: type[BaseException], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -340,6 +346,7 @@ def test_one_that_was_killed_is_not_taken_for_done(run: Path, tmp_path: Path) ->
     assert [path.name for path in out.iterdir()] == [REPORT]
 
 
+@pytest.mark.slow
 def test_a_student_is_judged_by_its_own_steps(run: Path, eye: str, tmp_path: Path) -> None:
     recipe = recipes.change(
         recipes.find("distill.progressive"),
@@ -358,6 +365,7 @@ def test_a_student_is_judged_by_its_own_steps(run: Path, eye: str, tmp_path: Pat
         evaluate_images(student, Settings(fid=False, nfe=False, memorisation=False))
 
 
+@pytest.mark.slow
 def test_a_run_of_latents_is_judged_by_the_pixels_it_decodes(eye: str, tmp_path: Path) -> None:
     code = recipes.change(
         recipes.find("latent.autoencoder"), data="digits", size=8, channels=(8, 8), latents=1, steps=2, batch=8

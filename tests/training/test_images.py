@@ -418,6 +418,7 @@ def test_a_weight_is_that_of_its_name(weights: str, same: bool) -> None:
         assert (found.item() == pytest.approx(expected.item(), rel=1e-3)) == same
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "around, kind", [*((a, k) for k in PARAMETERIZATIONS for a in ("none", "unit")), ("edm", "x0")]
 )

@@ -100,6 +100,7 @@ CHAINS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, schedule, latest, length", CHAINS)
 def test_stock_samples_are_ours(tmp_path: Path, kind: str, schedule: str, latest: float, length: int) -> None:
     run = finished(tmp_path / "run", parameterization=kind, schedule=schedule, latest=latest)
@@ -262,6 +263,7 @@ ANY = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver, settings", ANY)
 def test_tables_are_a_scheduler(tmp_path: Path, solver: str, settings: dict[str, Any]) -> None:
     from training.interop.table_scheduler import TableScheduler, of_recipe
@@ -396,6 +398,7 @@ STUDENTS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, settings", STUDENTS)
 def test_a_student_learns_what_its_teacher_predicts_and_not_where_a_sampler_cuts_it(
     checkpoint: Path, tmp_path: Path, kind: str, settings: dict[str, Any]

@@ -60,6 +60,7 @@ def latent(run: Path) -> tuple[Trained, Latent]:
     return loaded, loaded.task
 
 
+@pytest.mark.slow
 def test_the_autoencoders_loss_is_the_bound_in_nats_a_pixel(autoencoder: Path) -> None:
     folder = runs.finished(autoencoder)
     for beta in (1.0, 0.25):
@@ -101,6 +102,7 @@ def quantised(folder: Path) -> tuple[Quantising, Quantised, Tensor]:
     return task, network, pixels.to_model(task.source.images(torch.arange(len(task.source))))
 
 
+@pytest.mark.slow
 def test_a_codebooks_loss_is_van_den_oords(codebook: Path) -> None:
     """Value and gradients: the decoder's and a quarter of the code's go to the encoder, the code's to the book."""
     task, network, x = quantised(codebook)
@@ -138,6 +140,7 @@ def test_a_codebook_is_learned_and_used(tmp_path: Path) -> None:
     assert (codebook / "codebook.png").stat().st_size > 0 and (codebook / "samples.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, settings", [("latent.unet", UNET), ("latent.dit", DIT)])
 def test_latents_before_a_codebook_go_through_stock_pipelines(
     codebook: Path, tmp_path: Path, name: str, settings: dict[str, Any]
@@ -222,6 +225,7 @@ def test_facts_name_the_autoencoder(dit: Path, autoencoder: Path, tmp_path: Path
         file.write_bytes(kept)
 
 
+@pytest.mark.slow
 def test_a_resumed_latent_run_ends_in_the_same_bits(autoencoder: Path, tmp_path: Path) -> None:
     run = trained(autoencoder, "latent.unet", tmp_path / "run", **UNET, save_every=1)
     whole = {name: (run / name).read_bytes() for name in ("weights.safetensors", "ema.safetensors")}
@@ -297,6 +301,7 @@ def test_stock_ldm_pipeline_draws_our_samples(unet: Path, tmp_path: Path) -> Non
     near(torch.from_numpy(drawn.images).permute(0, 3, 1, 2), decoded(task, ours))
 
 
+@pytest.mark.slow
 def test_a_latent_run_samples_and_teaches(unet: Path, tmp_path: Path) -> None:
     assert main(["sample", str(unet), "--n", "4", "--steps", "3", "--out", str(tmp_path / "x.png")]) == 0
     student = recipes.change(

@@ -144,6 +144,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, settings",
     [
@@ -167,6 +168,7 @@ SCHEDULES = ("vp_linear", "sub_vp", "cosine", "flow", "ve", "edm", "ddpm_linear"
 WEIGHTS = ("plain", "simple", "elbo", "min_snr", "truncated_snr", "p2", "edm", "sigmoid", "laplace")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -183,6 +185,7 @@ def test_toy(settings: dict[str, Any]) -> None:
     step(recipes.change(recipes.find("toy.ring"), **SMALL | {"width": 8, "depth": 1} | settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -204,6 +207,7 @@ def test_classifier() -> None:
     step(recipes.change(recipes.find("classifier.digits"), **SMALL, channels=(4,), features=4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"classes": 10}, {"schedule": "edm", "parameterization": "x0"}], ids=str)
 @pytest.mark.parametrize("solver", ["ddim", "heun", "dpmpp_2m"])
 def test_sampling_with_times_on_the_device(solver: str, settings: dict[str, Any]) -> None:

@@ -113,6 +113,7 @@ def test_every_time_of_a_batch_is_drawn_from_its_own_stratum() -> None:
     assert not torch.equal(seen[0], seen[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, schedule", [("eps", "vp_linear"), ("x0", "edm"), ("score", "ve"), ("velocity", "flow")])
 def test_any_row_of_the_table_learns(kind: str, schedule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The `unit` loss starts at 1, where a network that says nothing stays, and sampling runs in each row's terms."""

@@ -286,6 +286,7 @@ def test_averages_of_the_past_after_training(tmp_path: Path) -> None:
             torch.testing.assert_close(tensor, stored[f"{width}.{name}"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_averages_of_other_widths_after_training(tmp_path: Path) -> None:
     """A stored width comes back exactly; another, as a run that kept it has it, but for what snapshots can't tell."""
     recipe = recipes.change(TINY, steps=320, ema=(0.05, 0.1), snapshots=32, lr_decay="constant", log_every=320)
@@ -417,6 +418,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 WRITES = range(1, 12)  # config; snapshots, checkpoints, log's cut; weights, curves, average
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", WRITES)
 @pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EROFS])
 def test_a_full_disk_stops_the_run_and_loses_nothing(

@@ -83,6 +83,7 @@ def times_of(trained: runs.Trained, sampler: sampling.Sampler, called: list[floa
     return called
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_no_solver_calls_beyond_what_was_trained(solver: str, kind: str, called: list[float]) -> None:
@@ -96,6 +97,7 @@ def test_no_solver_calls_beyond_what_was_trained(solver: str, kind: str, called:
         assert sampler.coefficients.times[-1] == (earliest if kind in ("edm", "ve") else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cosine", "late", "chain", "edm"])
 @pytest.mark.parametrize("grid", sampling.SPACED)
 @pytest.mark.parametrize("solver", ["ddim", "heun"])
@@ -232,6 +234,7 @@ def test_the_command_samples_on_a_grid(tmp_path: Path, asked: list[float]) -> No
     assert np.load(drawn.with_suffix(".npy")).shape == (2, 1, 8, 8)
 
 
+@pytest.mark.slow
 def test_a_student_has_a_grid_of_its_own(tmp_path: Path) -> None:
     run = loop.train(digits(), tmp_path / "run", quiet=True).folder
     student = recipes.change(recipes.find("distill.reflow"), teacher=str(run), steps=1, batch=4, pairs=4, pair_steps=1)

@@ -29,6 +29,7 @@ def failed(scheduler: Scheduler) -> set[str]:
     return {contract for contract, verdict in verdicts(scheduler).items() if verdict == "fails"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
 @pytest.mark.parametrize("variance", [None, "fixed_small", "fixed_large"])
 def test_a_right_sampler_breaks_no_contract(kind: str, variance: str | None) -> None:
@@ -66,6 +67,7 @@ KNOWN: list[tuple[str, dict[str, Any], set[str]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "settings", "broken"), KNOWN)
 def test_what_is_known_to_be_wrong_is_found(name: str, settings: dict[str, Any], broken: set[str]) -> None:
     """In diffusers 0.42: a timestep -1, strides that miss the next timestep, ends above the data, noising unasked."""
@@ -133,6 +135,7 @@ def test_a_planted_error_in_the_step_is_found(monkeypatch: pytest.MonkeyPatch, n
     assert failed(Scheduler(name, SHORT)) >= PLANTED[step]
 
 
+@pytest.mark.slow
 def test_planted_errors_elsewhere_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         right = DDPMScheduler.add_noise

@@ -190,6 +190,7 @@ def test_what_is_not_finite_is_valid_json(performed):
     json.dumps(found.json(), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_mutants_are_counted_by_layer_and_survivors_named(performed):
     fates = [
         {"claim": "a.b.c", "mutant": f"m{i}", "fate": f, "reason": ""}
@@ -224,6 +225,7 @@ def test_unknown_formulas_are_named():
         formula_of("nowhere.at_all.part")
 
 
+@pytest.mark.slow
 def test_a_checkout_that_moved_finds_its_verdicts(tmp_path, monkeypatch):
     """Records name the project's files from its root: kept by one checkout, read by another."""
     monkeypatch.setenv("SEMINAR_HOME", str(tmp_path))

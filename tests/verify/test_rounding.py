@@ -109,6 +109,7 @@ def test_bound_holds_for_two_uncertain_arguments(name, dtype):
                 assert worst(y, running.of(y), moved) <= 1, (size, s, t)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["sum", "mean", "cumsum", "cumprod"])
 def test_bound_of_reductions(name, dtype):

@@ -39,6 +39,7 @@ def under_claim(rng, false_fail):
     }
 
 
+@pytest.mark.slow
 def test_calibration_at_a_loud_rate():
     rng = np.random.default_rng(0)
     failures = dict.fromkeys(under_claim(rng, 0.05), 0)

@@ -127,6 +127,7 @@ def test_the_fingerprint_says_what_is_held_out() -> None:
     assert divided(one, 0.3)[0].fingerprint == told[0]
 
 
+@pytest.mark.slow
 def test_it_is_the_same_in_every_process(tmp_path: Path) -> None:
     asked = recipe(pictures(tmp_path))
     code = (
@@ -210,6 +211,7 @@ def test_of_an_imported_model_nothing_is_taken_for_held_out(tmp_path: Path) -> N
 # ------------------------------------------------------------------------------------------------ runs
 
 
+@pytest.mark.slow
 def test_a_run_learns_from_none_of_them_and_is_resumed_with_the_same(tmp_path: Path) -> None:
     asked = recipe(pictures(tmp_path / "data"), held_out=0.3)
     folder = loop.train(asked, tmp_path / "run", quiet=True).folder
@@ -224,6 +226,7 @@ def test_a_run_learns_from_none_of_them_and_is_resumed_with_the_same(tmp_path: P
         loop.resume(folder, quiet=True)
 
 
+@pytest.mark.slow
 def test_through_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A run on a folder without a test split is judged by what was held out, or says what to do."""
     path = pictures(tmp_path / "data")

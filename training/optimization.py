@@ -103,10 +103,10 @@ class Optimization:
 
     def step(self, lr: float, norm: Tensor, broken: Tensor) -> None:
         """One step with the gradient cut to `clip`; none at all where `broken` is 1."""
-        divisor = torch.clamp_min(norm / self.recipe.clip, 1.0)
-        divisor = divisor * self.scale["scale"] if self.scaling else divisor
-        whole = self.on_cpu and not broken and divisor == 1  # a CPU's numbers can be seen: the plain kernel will do
-        grad_scale, found_inf = (None, None) if whole else (divisor, broken)
+        grad_scale = found_inf = None
+        if not (self.on_cpu and norm <= self.recipe.clip and not broken and not self.scaling):  # a CPU's can be seen
+            divisor = torch.clamp_min(norm / self.recipe.clip, 1.0)
+            grad_scale, found_inf = divisor * self.scale["scale"] if self.scaling else divisor, broken
         touched = [row for row in self.rows if row[0].grad is not None]
         weights, *moments, steps = map(list, zip(*touched, strict=True))
         columns = weights, [weight.grad for weight in weights], *moments, [], steps

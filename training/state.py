@@ -90,23 +90,23 @@ class State:
             losses.append(loss.detach())
         with torch.no_grad():
             loss, norm = sum(losses[1:], start=losses[0]), self.optimization.norm()
-            loss, trouble = self.processes.mean(loss, 0 * (loss + norm))  # 0, or not a number: on all processes alike
-            self.optimization.step(lr, norm, broken=trouble.isnan().float())
+            (loss,) = self.processes.mean(loss + 0 * (loss + norm))  # not a number in trouble: on all processes alike
+            self.optimization.step(lr, norm, broken=loss.isnan().float())
             self.averages.update()
-            self.window["losses"][step % self.recipe.log_every] = loss + trouble
+            self.window["losses"][step % self.recipe.log_every] = loss
 
     def close_window(self, step: int) -> tuple[float, float, int]:
         """(mean loss, smoothed loss, skipped steps) after `step` steps; the one place where the host waits.
 
-        They are those since the log's last line: a window is log_every steps, and the last may be shorter. The smoothed
-        loss goes 8/k of the way to the k-th window's: a mean over about the last eighth of the run, however long it is.
+        They are those since the log's last line: a window is log_every steps, and the last may be shorter. Of n windows
+        the k-th has the share (k/n)^8 - ((k-1)/n)^8 in the smoothed loss: the last eighth of a run of any length.
         """
         steps, windows = (step - 1) % self.recipe.log_every + 1, math.ceil(step / self.recipe.log_every)
         *losses, smoothed = torch.cat([self.window["losses"][:steps], self.window["smoothed"]]).tolist()
         good = [loss for loss in losses if not math.isnan(loss)]
         mean = math.fsum(good) / len(good) if good else math.nan
         if good:
-            smoothed += (mean - smoothed) * (min(1, 8 / windows) if smoothed else 1)
+            smoothed += (mean - smoothed) * (1 - (1 - 1 / windows) ** 8 if smoothed else 1)
         self.window["smoothed"].fill_(smoothed)
         return mean, smoothed, len(losses) - len(good)
 

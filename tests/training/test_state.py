@@ -100,8 +100,8 @@ def test_loss_scaling_changes_no_bit_and_finds_its_scale(monkeypatch: pytest.Mon
     for step in range(8):
         shares = feed(step)
         if step == 4:
-            [((x_0, t), streams)] = shares
-            shares = [((x_0 * math.nan, t), streams)]
+            [((x_0, *rest), streams)] = shares
+            shares = [((x_0 * math.nan, *rest), streams)]
         plain.advance(step, 1e-2, shares)
         scaled.advance(step, 1e-2, shares)
         seen.append(math.log2(scaled.optimization.scale["scale"].item()))
@@ -199,18 +199,19 @@ def test_a_loss_scale_that_still_falls_ends_no_run(
     assert sum(line["skipped"] for line in log) == (stopped_at or broken)
 
 
-def test_the_smoothed_loss_forgets_all_but_the_last_part_of_a_run() -> None:
-    """Of what was before the eighth window prod 1 - 8/k = 1 / binomial(n, 8) is left; skipped ones do nothing."""
+def test_the_smoothed_loss_is_that_of_the_last_part_of_a_run() -> None:
+    """A 256th of its weight lies in the first half; windows that were skipped do nothing."""
     state, _ = begin(recipes.change(TINY, log_every=1))
 
     def smoothed(step: int, loss: float) -> float:
         state.window["losses"][0] = loss
         return state.close_window(step)[1]
 
-    assert [smoothed(step, step**2) for step in range(1, 9)] == [step**2 for step in range(1, 9)]
-    late = [smoothed(step, 7.0) - 7 for step in range(9, 31)]
-    assert late == pytest.approx([(64 - 7) / math.comb(n, 8) for n in range(9, 31)], rel=1e-3, abs=1e-5)
-    assert smoothed(31, math.nan) == pytest.approx(7, abs=1e-4)
+    first, *later = [smoothed(step, 1.0 + (step <= 12)) for step in range(1, 25)]
+    assert first == 2 and later[10] == pytest.approx(2)
+    assert later[-1] == pytest.approx(1 + 1 / 256, rel=1e-5)
+    assert smoothed(25, math.nan) == pytest.approx(later[-1])
+    assert smoothed(26, 5.0) - 5 == pytest.approx((later[-1] - 5) * (25 / 26) ** 8, rel=1e-5)
 
 
 def test_half_precision_runs_the_network_in_it_and_keeps_the_weights() -> None:

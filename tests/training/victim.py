@@ -63,16 +63,16 @@ class Events:
             self.count += 1
 
 
-def send_at_step(step: int, which: signal.Signals, drawn: str) -> None:
-    """Get a signal in the middle of a step: where its loss draws this."""
-    draw = streams.Streams.__call__
+def send_at_step(step: int, which: signal.Signals) -> None:
+    """Get a signal in the middle of a step: where its layers' generator is seeded, before the loss."""
+    keyed = state.key
 
-    def deadly(self: streams.Streams, purpose: str, device: Any = None) -> torch.Generator:
-        if self.step == step and purpose == drawn:
+    def deadly(seed: int, at: int, purpose: str, share: int = 0) -> int:
+        if at == step and purpose == "layers":
             os.kill(os.getpid(), which)
-        return draw(self, purpose, device)
+        return keyed(seed, at, purpose, share)
 
-    streams.Streams.__call__ = deadly  # type: ignore[method-assign]
+    state.key = deadly
 
 
 def poison(step: int) -> None:
@@ -132,8 +132,8 @@ def read_in_epochs(points: int = 96) -> None:
 
     def batch(self: Toy, n: int, streams: streams.Streams) -> task.Batch:
         first = (streams.step * streams.shares + streams.share) * n
-        _, t = drawn(self, n, streams)
-        return data[read_order(torch.arange(first, first + n), points, streams.seed)[1]], t
+        _, *rest = drawn(self, n, streams)
+        return data[read_order(torch.arange(first, first + n), points, streams.seed)[1]], *rest
 
     Toy.batch = batch  # type: ignore[method-assign]
 
@@ -144,8 +144,7 @@ def serve(request: dict[str, Any], rank: int) -> dict[str, Any]:
     if kind == "NaN" and mine:
         poison(at)
     if kind in ("step", "TERM") and mine:
-        drawn = "time" if request["recipe"] == "distill.reflow" else "noise"  # its pairs have their noise
-        send_at_step(at, signal.SIGKILL if kind == "step" else signal.SIGTERM, drawn)
+        send_at_step(at, signal.SIGKILL if kind == "step" else signal.SIGTERM)
     if request["sharded"]:
         shard()
     if request["drop"]:

@@ -46,18 +46,17 @@ class Toy:
         return {}
 
     def batch(self, n: int, streams: Streams) -> Batch:
-        """(n draws of the world [n, dim], their times [n])."""
-        u = times.strata(n, streams("time", "cpu"))
+        """(n draws of the world [n, dim], their times [n], their noise [n, dim]): small enough to be made ahead."""
+        x_0, u = self.world.sample(n, streams("data", "cpu")).float(), times.strata(n, streams("time", "cpu"))
         t = self.recipe.earliest + (self.recipe.latest - self.recipe.earliest) * u
-        return self.world.sample(n, streams("data", "cpu")).float(), t.float()
+        return x_0, t.float(), torch.randn(x_0.shape, generator=streams("noise", "cpu"))
 
     def loss(self, network: nn.Module, batch: Batch, streams: Streams) -> Tensor:
-        """The mean weighted squared error, the noise drawn from `streams`."""
-        (x0, t), kind = batch, self.recipe.parameterization
-        eps = torch.randn(x0.shape, generator=streams("noise"), device=x0.device)
+        """The mean weighted squared error."""
+        (x_0, t, eps), kind = batch, self.recipe.parameterization
         unit = partial(unit_weight, "unit", kind, self.std)
         weights = unit if self.recipe.weights == "unit" else self.recipe.weights
-        return denoising_loss(network, self.schedule, x0, t, eps, kind, weights).mean()
+        return denoising_loss(network, self.schedule, x_0, t, eps, kind, weights).mean()
 
     def denoiser(self, network: nn.Module) -> model.Denoiser:
         return model.denoiser(network, self.schedule, self.recipe.parameterization)

@@ -111,7 +111,7 @@ def last_noisy(scheduler: Any, answer: Any, t: Any, state: Any, generator: Any =
 
 def not_a_number(scheduler: Any, answer: Any, t: Any, state: Any, generator: Any = None, **_: Any) -> Any:
     moved = RIGHT[type(scheduler)](scheduler, answer, t, state, generator=generator)
-    moved.prev_sample = moved.prev_sample / (0 if len(scheduler.timesteps) == 7 else 1)
+    moved.prev_sample = moved.prev_sample * (torch.nan if len(scheduler.timesteps) == 7 else 1)
     return moved
 
 
@@ -121,7 +121,7 @@ PLANTED = {
     other_level: {"table"},
     forgets_v: {"predictions"},
     last_noisy: {"last step"},
-    not_a_number: {"numbers"},
+    not_a_number: {"numbers", "table", "last step"},
 }
 
 
@@ -140,6 +140,10 @@ def test_planted_errors_elsewhere_are_found(monkeypatch: pytest.MonkeyPatch) -> 
     with monkeypatch.context() as patch:
         right = DDPMScheduler.add_noise
         patch.setattr(DDPMScheduler, "add_noise", lambda self, x, eps, t: right(self, x, eps, (t + 1).clamp(max=199)))
+        assert failed(Scheduler("DDPMScheduler", SHORT)) == {"noising"}
+    with monkeypatch.context() as patch:  # no number at one step of the four, the others right
+        hole = torch.ones(200).index_fill(0, torch.tensor([1]), torch.nan)
+        patch.setattr(DDPMScheduler, "add_noise", lambda self, x, eps, t: right(self, x, eps, t) * hole[t][:, None])
         assert failed(Scheduler("DDPMScheduler", SHORT)) == {"noising"}
     for wrong in (lambda bars: bars.flip(0), lambda bars: bars.sqrt(), lambda bars: bars * 1.001):
         scheduler = Scheduler("DDPMScheduler", SHORT)

@@ -18,7 +18,7 @@ from diffusion.schedules import Schedule
 from diffusion.solvers import Table
 
 Denoise = Callable[[Tensor, int], Tensor]
-"""(x_k at unit variance preserved, k) -> E[x_0 | x_k]."""
+"""(x_k, k) -> E[x_0 | x_k]."""
 
 Kind = Literal["eps", "x0", "v"]
 
